@@ -1,0 +1,1 @@
+"""Latency, cost and accuracy, measured beside what people would use instead."""

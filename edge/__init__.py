@@ -1,0 +1,1 @@
+"""The on-device runtime: whole hops of samples in, tokens, rhythm and alarms out."""

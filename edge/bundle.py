@@ -1,0 +1,186 @@
+"""The bundle: the only thing that crosses from training to the device.
+
+A folder (or a zip of it) with ``manifest.json`` and the files it names, each with its SHA-256. Nothing in it is
+code and nothing is pickled; a bundle that fails a check is refused in one line that names the file and the field.
+"""
+
+import hashlib
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import msgspec
+
+from edge.frontend import FrontendConfig
+from firmware_bridge.errors import BadInput
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+DEFAULT_BUNDLE = Path(__file__).parent / "bundles" / "ppg-default"
+MAX_FILE_BYTES = 64 * 2**20  # no file of a bundle is near this; a zip bomb is
+
+
+class EncoderShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Shapes of the step graph: rings are (layers, heads, context-1, head_dim). Token at hop n labels patch
+    n - ``lookahead``."""
+
+    layers: int
+    heads: int
+    head_dim: int
+    context: int
+    lookahead: int
+    codebook_size: int
+
+
+class EngineFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One engine's artefact: inputs ``patch, k, v, mask`` and outputs ``scores, embedding, k, v`` in that order."""
+
+    file: str
+    method: str
+
+
+class NoveltyModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bigram surprise of the token stream.
+
+    ``transitions``: file of uint8, shape (K+1, K): ``-log P(next | previous)`` in ``1/scale`` nats, the last row for
+    no previous token. ``quantiles``: the smoothed score's quantiles at evenly spaced levels 0…1 on the calibration
+    subjects named in ``calibrated_on``.
+    """
+
+    transitions: str
+    scale: float
+    smoothing_hops: int
+    quantiles: list[float]
+    calibrated_on: str
+
+
+class RhythmModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``p_irregular = sigmoid(weights · features + bias)`` over :data:`edge.rhythm.FEATURES`."""
+
+    weights: dict[str, float]
+    bias: float
+    calibrated_on: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``manifest.json``."""
+
+    schema: int
+    name: str
+    version: str
+    signal: Literal["ppg", "ecg"]
+    frontend: FrontendConfig
+    encoder: EncoderShape
+    warmup_hops: int
+    engines: dict[str, EngineFile]
+    novelty: NoveltyModel | None
+    rhythm: RhythmModel | None
+    metrics: dict[str, float | str]
+    provenance: dict[str, str]
+    licence: str
+    files: dict[str, str]
+
+
+class Bundle:
+    """A bundle that passed every check. ``read`` returns a file's bytes as they were verified."""
+
+    def __init__(self, path: Path, manifest: Manifest, contents: dict[str, bytes]) -> None:
+        self.path, self.manifest, self._contents = path, manifest, contents
+
+    def read(self, name: str) -> bytes:
+        """Bytes of one file of the bundle."""
+        return self._contents[name]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the manifest, which names every file's: the identity of the bundle."""
+        return hashlib.sha256(self._contents[MANIFEST]).hexdigest()
+
+
+def _read_all(path: Path) -> dict[str, bytes]:
+    if path.is_dir():
+        files = [p for p in path.rglob("*") if p.is_file()]
+        return {p.relative_to(path).as_posix(): p.read_bytes() for p in files}
+    if not path.exists():
+        raise BadInput(f"bundle {path}: no such folder or zip")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            for entry in entries:
+                if entry.file_size > MAX_FILE_BYTES:
+                    raise BadInput(f"bundle {path}: {entry.filename} claims {entry.file_size} bytes; refused")
+            return {entry.filename: archive.read(entry) for entry in entries}
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        raise BadInput(f"bundle {path}: not a bundle folder or a readable zip ({error})") from None
+
+
+def _check_manifest(path: Path, raw: bytes) -> Manifest:
+    try:
+        head = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        schema = msgspec.json.decode(head.get("schema", msgspec.Raw(b"null")))
+        if schema != SCHEMA:
+            raise BadInput(
+                f"bundle {path}: {MANIFEST} has schema {schema!r}, this version reads {SCHEMA}; "
+                "make the bundle again with `pulsecode quantize`"
+            )
+        return msgspec.json.decode(raw, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise BadInput(f"bundle {path}: {MANIFEST}: {error}") from None
+
+
+def _check_sense(path: Path, manifest: Manifest) -> None:
+    """Refuse numbers that would only fail later, far from their cause."""
+    frontend, shape = manifest.frontend, manifest.encoder
+    named = [engine.file for engine in manifest.engines.values()]
+    named += [manifest.novelty.transitions] if manifest.novelty else []
+    wrong = {
+        "frontend.rate must be 1 to 10000 Hz": not 1 <= frontend.rate <= 10_000,
+        "frontend.hop must be 1 to 10000 samples": not 1 <= frontend.hop <= 10_000,
+        "frontend.sos must be 1 to 16 rows of 6 numbers with a0 = 1": not 1 <= len(frontend.sos) <= 16
+        or any(len(row) != 6 or row[3] != 1 for row in frontend.sos),
+        "frontend.gain_hops must be 1 to 1000": not 1 <= frontend.gain_hops <= 1000,
+        "frontend.clip must be positive": not frontend.clip > 0,
+        "encoder's sizes must be positive": min(shape.layers, shape.heads, shape.head_dim, shape.codebook_size) < 1,
+        "encoder.context must be at least 2": shape.context < 2,
+        "encoder.lookahead must be 0 to 2": not 0 <= shape.lookahead <= 2,
+        "warmup_hops must be 0 to 10000": not 0 <= manifest.warmup_hops <= 10_000,
+        "engines must name at least one engine": not manifest.engines,
+        "every file it uses must be listed in files with its SHA-256": any(
+            name not in manifest.files for name in named
+        ),
+    }
+    for message, bad in wrong.items():
+        if bad:
+            raise BadInput(f"bundle {path}: {MANIFEST}: {message}")
+
+
+def load_bundle(path: Path | str | None = None) -> Bundle:
+    """Read and verify a bundle folder or zip (default: the one that ships). Raises :class:`BadInput`."""
+    path = DEFAULT_BUNDLE if path is None else Path(path)
+    try:
+        contents = _read_all(path)
+    except OSError as error:
+        raise BadInput(f"bundle {path}: cannot be read ({error.strerror})") from None
+    if MANIFEST not in contents:
+        raise BadInput(f"bundle {path}: has no {MANIFEST}")
+    manifest = _check_manifest(path, contents[MANIFEST])
+    _check_sense(path, manifest)
+    for name, expected in manifest.files.items():
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts:
+            raise BadInput(f"bundle {path}: {MANIFEST}: files: {name!r} leaves the bundle; refused")
+        if name not in contents:
+            raise BadInput(f"bundle {path}: {name} is missing")
+        if hashlib.sha256(contents[name]).hexdigest() != expected:
+            raise BadInput(f"bundle {path}: {name} does not match its SHA-256 in {MANIFEST}; copy the bundle again")
+    return Bundle(path, manifest, contents)
+
+
+def write_bundle(path: Path, manifest: Manifest, contents: dict[str, bytes]) -> None:
+    """Write a bundle folder; ``manifest.files`` is filled in here from ``contents``."""
+    path.mkdir(parents=True, exist_ok=True)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
+    manifest = msgspec.structs.replace(manifest, files=digests)
+    for name, data in contents.items():
+        (path / name).write_bytes(data)
+    (path / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")

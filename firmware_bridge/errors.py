@@ -1,0 +1,17 @@
+"""Errors that a person is meant to read: one line, naming what was wrong and what to do, and an exit status."""
+
+
+class PulsecodeError(Exception):
+    """Base of every error that ends a command in one clear line. ``exit_status`` is what the shell sees."""
+
+    exit_status = 2
+
+
+class BadInput(PulsecodeError):
+    """A file, argument, bundle or device that cannot be used as given (exit status 2)."""
+
+
+class SourceLost(PulsecodeError):
+    """A source that worked and is now gone for good (exit status 3)."""
+
+    exit_status = 3

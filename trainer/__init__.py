@@ -1,0 +1,1 @@
+"""From recordings to an encoder: paired windows, the CM-SSL stages, evaluation."""
