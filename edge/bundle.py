@@ -54,8 +54,9 @@ class NoveltyModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibrated_on: str
 
 
-class RhythmModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``p_irregular = sigmoid(weights · features + bias)`` over :data:`edge.rhythm.FEATURES`."""
+class LogisticModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``p = sigmoid(weights · features + bias)``; the features are :data:`edge.quality.FEATURES` (is the pulse
+    readable?) or :data:`edge.rhythm.FEATURES` (is it irregular?)."""
 
     weights: dict[str, float]
     bias: float
@@ -74,7 +75,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warmup_hops: int
     engines: dict[str, EngineFile]
     novelty: NoveltyModel | None
-    rhythm: RhythmModel | None
+    quality: LogisticModel | None
+    rhythm: LogisticModel | None
     metrics: dict[str, float | str]
     provenance: dict[str, str]
     licence: str

@@ -1,0 +1,174 @@
+"""Alarms: what a hop shows, held against time with hysteresis.
+
+An alarm starts when its condition holds for ``on_seconds`` without a break and ends when its (laxer) off-condition
+holds for ``off_seconds``. A condition may also be unknowable, because the signal cannot be read: then nothing starts,
+and what runs ends as "unobservable" after ``STALE_SECONDS``. Rate limits are those of the PhysioNet/CinC Challenge
+2015's extreme brady- and tachycardia.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+Severity = Literal["low", "medium", "high"]
+Evidence = dict[str, float | str]
+
+STALE_SECONDS = 12.0
+
+
+class AlarmLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a user may set: rates in bpm, pause in s, ``irregular`` the probability to start at."""
+
+    low_rate: float = 40.0
+    high_rate: float = 140.0
+    pause: float = 3.0
+    irregular: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the rules see of one hop. Times in s since the stream's start."""
+
+    now: float
+    warm: bool  # the declared warm-up is over
+    sensor: str  # quality state
+    readable: bool  # contact, and nothing missing
+    good: bool  # quality is believed
+    hr: float | None
+    p_irregular: float | None
+    last_beat: float | None
+    loudness: float  # the last seconds' energy over the usual: large in motion, near 0 when the pulse is gone
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One alarm's onset (``offset`` None) or end; s since the stream's start."""
+
+    name: str
+    onset: float
+    offset: float | None
+    severity: Severity
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``condition(observation, active)``: True holds, False does not, None cannot be known."""
+
+    name: str
+    severity: Severity
+    on_seconds: float
+    off_seconds: float
+    condition: Callable[[Observation, bool], bool | None]
+    needs_warm: bool = True
+
+
+@dataclass(slots=True)
+class AlarmState:
+    """One rule's state: ``since`` when the pending change began; ``known`` when the condition was last knowable."""
+
+    onset: float | None = None
+    since: float | None = None
+    known: float = 0.0
+
+
+def _sensor_off(o: Observation, _: bool) -> bool | None:
+    return o.sensor in ("off", "flat")
+
+
+def _beyond(limit: float, margin: float) -> Callable[[Observation, bool], bool | None]:
+    """Rate below ``limit`` (``margin`` > 0) or above it (``margin`` < 0); ``margin`` is the hysteresis."""
+
+    def condition(o: Observation, active: bool) -> bool | None:
+        if not o.good or o.hr is None:
+            return None
+        edge = limit + (margin if active else 0.0)
+        return o.hr < edge if margin > 0 else o.hr > edge
+
+    return condition
+
+
+def rules(limits: AlarmLimits) -> tuple[Rule, ...]:
+    """The rule set."""
+
+    def pulse_lost(o: Observation, _: bool) -> bool | None:
+        if not o.readable or o.last_beat is None or o.loudness > PAUSE_LOUDNESS:
+            return None
+        return o.now - o.last_beat >= limits.pause
+
+    def irregular(o: Observation, active: bool) -> bool | None:
+        if not o.good or o.p_irregular is None:
+            return None
+        return o.p_irregular >= (0.6 * limits.irregular if active else limits.irregular)
+
+    return (
+        Rule("sensor_off", "low", 1.0, 1.0, _sensor_off, needs_warm=False),
+        Rule("pulse_lost", "high", 0.0, 1.0, pulse_lost),
+        Rule("brady", "high", 4.0, 4.0, _beyond(limits.low_rate, 3.0)),
+        Rule("tachy", "high", 4.0, 4.0, _beyond(limits.high_rate, -5.0)),
+        Rule("irregular", "medium", 6.0, 8.0, irregular),
+    )
+
+
+# The last 3 s are at most this many times (log10) as energetic as usual: louder is motion, not a lost pulse.
+PAUSE_LOUDNESS = 0.7
+
+
+class Alarms:
+    """Runs every rule on each hop; the states are kept by the caller, by rule name."""
+
+    def __init__(self, limits: AlarmLimits) -> None:
+        self.rules = rules(limits)
+
+    def start(self) -> dict[str, AlarmState]:
+        """No alarm is active."""
+        return {rule.name: AlarmState() for rule in self.rules}
+
+    def step(self, states: dict[str, AlarmState], o: Observation) -> list[Event]:
+        """Onsets and ends that this hop brings; updates ``states``."""
+        events = []
+        for rule in self.rules:
+            event = self._step(rule, states[rule.name], o)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def end(self, states: dict[str, AlarmState], now: float, reason: str) -> list[Event]:
+        """End what is active, because the segment or the stream ended; updates ``states``."""
+        ended = []
+        for rule in self.rules:
+            state = states[rule.name]
+            if state.onset is not None:
+                ended.append(Event(rule.name, state.onset, now, rule.severity, {"ended_by": reason}))
+            states[rule.name] = AlarmState(known=now)
+        return ended
+
+    def _step(self, rule: Rule, state: AlarmState, o: Observation) -> Event | None:
+        active = state.onset is not None
+        holds = rule.condition(o, active) if o.warm or not rule.needs_warm else None
+        if holds is None:
+            state.since = None
+            if active and o.now - state.known >= STALE_SECONDS:
+                return self._finish(rule, state, o.now, {"ended_by": "unobservable"})
+            return None
+        state.known = o.now
+        if holds == active:
+            state.since = None
+            return None
+        if state.since is None:
+            state.since = o.now
+        if not active and o.now - state.since >= rule.on_seconds:
+            state.onset, state.since = o.now, None
+            return Event(rule.name, o.now, None, rule.severity, dict(o.evidence))
+        if active and o.now - state.since >= rule.off_seconds:
+            return self._finish(rule, state, o.now, dict(o.evidence))
+        return None
+
+    def _finish(self, rule: Rule, state: AlarmState, now: float, evidence: Evidence) -> Event:
+        assert state.onset is not None
+        event = Event(rule.name, state.onset, now, rule.severity, evidence)
+        state.onset = state.since = None
+        return event

@@ -1,0 +1,88 @@
+"""`pulsecode monitor`, `tokens`, `bundle` and `demo`. Heavy imports wait until a command runs."""
+
+import argparse
+import math
+import sys
+
+from firmware_bridge.cli import Command
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("must be positive")
+    return value
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="sim:sinus, file:rec.csv, wfdb:folder/record, serial:/dev/ttyUSB0 …")
+    parser.add_argument("--bundle", metavar="DIR|ZIP", help="bundle to run (default: the one that ships)")
+    parser.add_argument("--engine", choices=("litert", "onnx"), help="default: the first that is installed")
+    parser.add_argument("--duration", type=_positive, default=math.inf, metavar="S", help="stop after S seconds")
+
+
+def _configure_monitor(parser: argparse.ArgumentParser) -> None:
+    _common(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of the live view")
+    parser.add_argument("--fast", action="store_true", help="run a recording as fast as it goes")
+    parser.add_argument("--record", metavar="F.jsonl", help="also append the JSON lines to a file")
+    parser.add_argument("--low-rate", type=_positive, default=40.0, metavar="BPM", help="brady below (default 40)")
+    parser.add_argument("--high-rate", type=_positive, default=140.0, metavar="BPM", help="tachy above (default 140)")
+
+
+def _run_monitor(args: argparse.Namespace) -> int:
+    from edge.alarms import AlarmLimits
+    from edge.session import Session
+
+    limits = AlarmLimits(low_rate=args.low_rate, high_rate=args.high_rate)
+    return Session.open(
+        args.source,
+        bundle=args.bundle,
+        engine=args.engine,
+        limits=limits,
+        fast=args.fast,
+        duration=args.duration,
+        record=args.record,
+    ).run("json" if args.json else "screen" if sys.stdout.isatty() else "plain")
+
+
+def _configure_tokens(parser: argparse.ArgumentParser) -> None:
+    _common(parser)
+    parser.add_argument("--out", metavar="F.csv", help="CSV file to write (default: stdout)")
+
+
+def _run_tokens(args: argparse.Namespace) -> int:
+    from edge.tokens import write_tokens
+
+    return write_tokens(args.source, args.bundle, args.engine, args.duration, args.out)
+
+
+def _configure_bundle(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("inspect", "verify"))
+    parser.add_argument("bundle", nargs="?", help="folder or zip (default: the one that ships)")
+
+
+def _run_bundle(args: argparse.Namespace) -> int:
+    from edge.bundle import load_bundle
+    from edge.describe import describe
+
+    bundle = load_bundle(args.bundle)
+    print(describe(bundle) if args.action == "inspect" else f"{bundle.path}: whole, sha256 {bundle.digest}")
+    return 0
+
+
+def _configure_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=1, help="another seed, another minute (default 1)")
+    parser.add_argument("--plain", action="store_true", help="lines instead of the live view")
+
+
+def _run_demo(args: argparse.Namespace) -> int:
+    from edge.demo import demo
+
+    return demo(args.seed, plain=args.plain or not sys.stdout.isatty())
+
+
+MONITOR = Command("watch a source live: wave, tokens, pulse rate, quality, alarms", _configure_monitor, _run_monitor)
+TOKENS = Command("write a source's tokens to CSV, as fast as it goes", _configure_tokens, _run_tokens)
+BUNDLE = Command("say what a bundle holds, and whether it is whole", _configure_bundle, _run_bundle)
+DEMO = Command("a minute with a virtual pulse sensor on a serial line", _configure_demo, _run_demo)

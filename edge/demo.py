@@ -1,0 +1,52 @@
+"""`pulsecode demo`: a virtual pulse sensor on a pty, and the monitor on it through pyserial.
+
+The sensor is its own process that speaks PBF v1, as a real board would; nothing but bytes goes between the two.
+"""
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge.session import Session
+from firmware_bridge.errors import BadInput
+
+STORY_SECONDS = 64.0
+START_SECONDS = 15.0
+
+
+@contextlib.contextmanager
+def virtual_sensor(scenario: str, link: Path, seed: int) -> Iterator[None]:
+    """A `pulsecode sim SCENARIO --pty --link` process, gone when the block is left."""
+    command = [sys.executable, "-m", "firmware_bridge.cli", "sim", scenario]
+    command += ["--pty", "--link", str(link), "--seed", str(seed)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not link.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                said = process.communicate()[1].strip() or "it did not start"
+                raise BadInput(f"the virtual sensor failed: {said}")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(3)
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def demo(seed: int, *, plain: bool) -> int:
+    """The scripted story of about a minute, then the summary."""
+    with tempfile.TemporaryDirectory(prefix="pulsecode-") as folder:
+        link = Path(folder) / "ttyPULSE0"
+        print("a virtual pulse sensor on", link, "- sinus, motion, irregular rhythm, a pause, cable pulled and back")
+        with virtual_sensor("story", link, seed):
+            session = Session.open(f"serial:{link}?device=pbf", duration=STORY_SECONDS)
+            return session.run("plain" if plain else "screen")

@@ -1,0 +1,155 @@
+"""The JSON lines: one object a line, each with ``type`` and ``t``, seconds of sample time since the stream's start.
+
+The schema is ARCHITECTURE's; :data:`SCHEMA` rises when a field changes its meaning.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from edge.alarms import Event, Evidence, Severity
+from edge.clock import ClockReport
+from edge.pipeline import Outcome
+from edge.ring import Books, Gap
+
+SCHEMA: Literal[1] = 1
+
+
+class Message(msgspec.Struct, tag_field="type", omit_defaults=False):
+    """Common field of every line."""
+
+    t: float
+
+
+class TokenLine(Message, tag="token"):
+    """A patch's token; ``t`` is the patch's start, ``p`` the token's probability."""
+
+    id: int
+    p: float
+
+
+class BeatLine(Message, tag="beat"):
+    """A pulse beat's steepest upstroke; ``ibi`` s, None where the interval cannot be counted."""
+
+    ibi: float | None
+
+
+class QualityLine(Message, tag="quality"):
+    """``sqi`` 0–1 and what state the signal is in."""
+
+    sqi: float
+    state: str
+
+
+class RhythmLine(Message, tag="rhythm"):
+    """``hr`` bpm or None, ``p_irregular`` 0–1 or None, and whether quality allows belief."""
+
+    hr: float | None
+    p_irregular: float | None
+    valid: bool
+
+
+class NoveltyLine(Message, tag="novelty"):
+    """p-value of the recent tokens' surprise: small is unusual."""
+
+    p: float
+
+
+class GapLine(Message, tag="gap"):
+    """Samples that never came, from ``t`` on; ``seconds`` of sample time; ``estimated`` from the host's clock."""
+
+    missing: int
+    seconds: float
+    reason: str
+    estimated: bool
+
+
+class EventLine(Message, tag="event"):
+    """An alarm's onset (``offset`` null) or end; ``t`` is when it was known."""
+
+    name: str
+    onset: float
+    offset: float | None
+    severity: Severity
+    evidence: Evidence
+
+
+class ErrorLine(Message, tag="error"):
+    """What went wrong, and whether the session goes on."""
+
+    message: str
+    fatal: bool
+
+
+class LatencyReport(msgspec.Struct):
+    """Milliseconds."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+class Summary(Message, tag="summary"):
+    """The last line. ``hop_ms``: computing one hop; ``arrival_ms``: from the arrival of a hop's last sample to its
+    outcome (live only); ``cpu_share`` of one core; ``discarded``: received samples of incomplete hops."""
+
+    schema: Literal[1]
+    source: str
+    bundle: str
+    bundle_sha256: str
+    engine: str
+    seconds: float
+    samples: Books
+    expected: int
+    balanced: bool
+    discarded: int
+    gaps: int
+    hops: int
+    tokens: int
+    distinct_tokens: int
+    beats: int
+    good_share: float
+    median_hr: float | None
+    hop_ms: LatencyReport | None
+    arrival_ms: LatencyReport | None
+    cpu_share: float | None
+    clock: ClockReport
+    detected: list[EventLine]
+    wire: dict[str, int]
+    ended: str
+
+
+AnyLine = TokenLine | BeatLine | QualityLine | RhythmLine | NoveltyLine | GapLine | EventLine | ErrorLine | Summary
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(line: Message) -> bytes:
+    """One JSON line, with its newline."""
+    return _encoder.encode(line) + b"\n"
+
+
+def event_line(event: Event, t: float) -> EventLine:
+    """An event as it is printed at ``t``."""
+    return EventLine(t, event.name, event.onset, event.offset, event.severity, event.evidence)
+
+
+def gap_line(gap: Gap, period: float) -> GapLine:
+    """``period`` s a sample."""
+    return GapLine(gap.index * period, gap.missing, gap.missing * period, gap.reason, gap.estimated)
+
+
+def outcome_lines(outcome: Outcome) -> Iterator[Message]:
+    """One hop's lines, in a fixed order."""
+    for beat in outcome.beats:
+        yield BeatLine(beat.t, beat.ibi)
+    if outcome.token is not None:
+        yield TokenLine(outcome.token.t, outcome.token.id, outcome.token.p)
+    yield QualityLine(outcome.t, outcome.quality.sqi, outcome.quality.state)
+    rhythm = outcome.rhythm
+    yield RhythmLine(outcome.t, rhythm.hr, rhythm.p_irregular, rhythm.valid)
+    if outcome.novelty is not None:
+        yield NoveltyLine(outcome.t, outcome.novelty)
+    for event in outcome.events:
+        yield event_line(event, outcome.t)

@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real recordings; tests that ask for it skip where it is absent (CI has it)."""
+    folder = Path(os.environ.get("PULSECODE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "bidmc").is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must not skip: no recordings at {folder}")
+        pytest.skip(f"no recordings at {folder}; set PULSECODE_DATA to a folder with bidmc/, challenge2015/ …")
+    return folder
