@@ -74,9 +74,12 @@ class AlarmState:
     since: float | None = None
     known: float = 0.0
 
+    def copy(self) -> "AlarmState":
+        return AlarmState(self.onset, self.since, self.known)
+
 
 def _sensor_off(o: Observation, _: bool) -> bool | None:
-    return o.sensor in ("off", "flat")
+    return o.sensor == "off"
 
 
 def _beyond(limit: float, margin: float) -> Callable[[Observation, bool], bool | None]:

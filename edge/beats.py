@@ -15,6 +15,7 @@ REFRACTORY = 0.30  # s; 200 bpm
 THRESHOLD = 0.40  # of the median slope of the recent beats
 FLOOR = 0.15  # the threshold never sinks below this share of it
 SINK_AFTER = 1.5  # in median intervals: then the threshold starts to sink
+WEAK = 1.5  # times the last beat: no threshold stands on more than that
 MEMORY = 8  # beats
 
 F64 = NDArray[np.float64]
@@ -94,7 +95,8 @@ class BeatDetector:
     def _threshold(self, state: BeatState, now: float) -> float:
         if not state.slopes:
             return 0.0
-        reference = float(np.median(state.slopes))
+        # After a weak beat a weak one may follow: a pulse that fades at once must not be lost for eight beats.
+        reference = min(float(np.median(state.slopes)), WEAK * state.slopes[-1])
         if state.previous is None or not state.intervals:
             return THRESHOLD * reference
         quiet = (now - state.previous) / float(np.median(state.intervals)) - SINK_AFTER

@@ -67,7 +67,7 @@ class Grid:
             if self._segment is None and not self._enter_segment():
                 return None
             assert self._segment is not None
-            limit = ring.segments[0].start if ring.segments else None
+            limit = ring.segments[0].after if ring.segments else None
             start, stop = self._span()
             if limit is not None and stop > limit:
                 self._leave_segment(limit)
@@ -81,8 +81,7 @@ class Grid:
             if reach > end and not (ended or limit is not None):
                 return None
             if stop > end:
-                if ended and stop > end:
-                    self._leave_segment(end)
+                self._leave_segment(end)
                 return None
             return self._make(start, stop, end)
 
@@ -100,9 +99,9 @@ class Grid:
         self._segment = None
 
     def _restart_at(self, index: int, reason: str) -> None:
-        while self.ring.segments and self.ring.segments[0].start <= index:
-            self.ring.segments.popleft()
-        self._segment, self._begun, self._next = Segment(index, reason), False, 0
+        while self.ring.segments and self.ring.segments[0].after <= index:
+            index = max(index, self.ring.segments.popleft().start)
+        self._segment, self._begun, self._next = Segment(index, index, reason), False, 0
 
     def _received_between(self, start: int, stop: int) -> int:
         start = max(start, self.ring.tail)

@@ -130,26 +130,34 @@ def encode(line: Message) -> bytes:
     return _encoder.encode(line) + b"\n"
 
 
+def _round(value: float | None, digits: int = 6) -> float | None:
+    """Microseconds and millionths are far below what any of these numbers means; more digits are noise."""
+    return None if value is None else round(value, digits)
+
+
 def event_line(event: Event, t: float) -> EventLine:
     """An event as it is printed at ``t``."""
-    return EventLine(t, event.name, event.onset, event.offset, event.severity, event.evidence)
+    return EventLine(
+        round(t, 6), event.name, round(event.onset, 6), _round(event.offset), event.severity, event.evidence
+    )
 
 
 def gap_line(gap: Gap, period: float) -> GapLine:
     """``period`` s a sample."""
-    return GapLine(gap.index * period, gap.missing, gap.missing * period, gap.reason, gap.estimated)
+    return GapLine(round(gap.index * period, 6), gap.missing, round(gap.missing * period, 6), gap.reason, gap.estimated)
 
 
 def outcome_lines(outcome: Outcome) -> Iterator[Message]:
     """One hop's lines, in a fixed order."""
+    t = round(outcome.t, 6)
     for beat in outcome.beats:
-        yield BeatLine(beat.t, beat.ibi)
+        yield BeatLine(round(beat.t, 6), _round(beat.ibi))
     if outcome.token is not None:
-        yield TokenLine(outcome.token.t, outcome.token.id, outcome.token.p)
-    yield QualityLine(outcome.t, outcome.quality.sqi, outcome.quality.state)
+        yield TokenLine(round(outcome.token.t, 6), outcome.token.id, outcome.token.p)
+    yield QualityLine(t, round(outcome.quality.sqi, 4), outcome.quality.state)
     rhythm = outcome.rhythm
-    yield RhythmLine(outcome.t, rhythm.hr, rhythm.p_irregular, rhythm.valid)
+    yield RhythmLine(t, _round(rhythm.hr, 3), _round(rhythm.p_irregular, 4), rhythm.valid)
     if outcome.novelty is not None:
-        yield NoveltyLine(outcome.t, outcome.novelty)
+        yield NoveltyLine(t, round(outcome.novelty, 4))
     for event in outcome.events:
         yield event_line(event, outcome.t)

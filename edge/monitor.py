@@ -182,7 +182,8 @@ class Monitor:
         with self._lock:
             gap = self._ring.write(block)
             self._arrived = block.arrival_ns
-        if block.device_us is not None and len(block.values):
+        # A recording's arrival times are ours, not a clock's.
+        if self.source.live and block.device_us is not None and len(block.values):
             last = len(block.values) - 1
             stamp = block.device_us + round(last * self.period * 1e6)
             self.clock.observe(block.index + last, stamp, block.arrival_ns, block.segment)

@@ -18,6 +18,7 @@ WINDOW_SECONDS = 8.0
 BEFORE, AFTER = 0.25, 0.35  # s of wave around a beat's steepest point
 MIN_BEATS = 3
 FLAT_SECONDS = 1.6
+OFF_SECONDS = 10.0  # no circulation leaves a wave so flat for this long without moving its level
 GOOD = 0.5
 
 F64 = NDArray[np.float64]
@@ -43,9 +44,10 @@ class QualityState:
     position: int = 0
     beats: list[float] = field(default_factory=list)
     flat_hops: int = 0
+    levels: list[tuple[float, float]] = field(default_factory=list)  # least and largest raw count of recent hops
 
     def copy(self) -> "QualityState":
-        return QualityState(self.wave.copy(), self.position, list(self.beats), self.flat_hops)
+        return QualityState(self.wave.copy(), self.position, list(self.beats), self.flat_hops, list(self.levels))
 
 
 def logistic(model: LogisticModel, features: dict[str, float]) -> float:
@@ -62,6 +64,7 @@ class QualityIndex:
         self._window = round(WINDOW_SECONDS * rate / hop) * hop
         self._before, self._after = round(BEFORE * rate), round(AFTER * rate)
         self._flat_limit = int(np.ceil(FLAT_SECONDS * rate / hop))
+        self._off_limit = int(np.ceil(OFF_SECONDS * rate / hop))
 
     def start(self) -> QualityState:
         """The state at the start of a segment."""
@@ -75,18 +78,22 @@ class QualityIndex:
         state.position += self.hop
         start = state.position - len(state.wave)
         state.beats = [b for b in (*state.beats, *beats) if b >= start + self._before]
-        flat = float(np.ptp(raw)) <= 1e-9 * max(1.0, abs(float(raw[0])))
+        low, high = float(raw.min()), float(raw.max())
+        flat = high - low <= 1e-9 * max(1.0, abs(low))
         state.flat_hops = state.flat_hops + 1 if flat else 0
+        if not flat:
+            state.levels = [*state.levels, (low, high)][-self._window // self.hop :]
         features = self._features(state, start)
         sqi = logistic(self.model, features) if self.model is not None and features else 0.0
-        label = self._label(state, sqi, flags, missing)
+        label = self._label(state, low, sqi, flags, missing)
         return Quality(sqi if label in ("good", "poor") else 0.0, label, features)
 
-    def _label(self, state: QualityState, sqi: float, flags: Flag, missing: int) -> State:
+    def _label(self, state: QualityState, level: float, sqi: float, flags: Flag, missing: int) -> State:
         if flags & Flag.NO_CONTACT:
             return "off"
         if state.flat_hops >= self._flat_limit:
-            return "flat"
+            # A pulse that stopped leaves the wave near where it was; a sensor that came off leaves it at a rail.
+            return "flat" if self._near_recent_levels(state, level) and state.flat_hops < self._off_limit else "off"
         if flags & Flag.SATURATED:
             return "saturated"
         if missing:
@@ -94,6 +101,14 @@ class QualityIndex:
         if len(state.wave) < self._window:
             return "warmup"
         return "good" if sqi >= GOOD else "poor"
+
+    @staticmethod
+    def _near_recent_levels(state: QualityState, level: float) -> bool:
+        if not state.levels:
+            return False
+        low = min(low for low, _ in state.levels)
+        high = max(high for _, high in state.levels)
+        return low - (high - low) <= level <= high + (high - low)
 
     def _features(self, state: QualityState, start: int) -> dict[str, float]:
         at = [round(b) - start for b in state.beats]

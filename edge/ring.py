@@ -43,9 +43,13 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Samples ``start`` up to the next segment's start may share state; ``reason`` says why it began."""
+    """Samples from ``start`` up to the next segment's ``after`` may share state.
+
+    ``after`` is where the segment before ended (a gap may lie between); ``reason`` says why this one began.
+    """
 
     start: int
+    after: int
     reason: str
 
 
@@ -85,11 +89,11 @@ class SampleRing:
         missing = index - self.head
         if len(values):
             if self._device_segment is None:
-                self.segments.append(Segment(index, "start"))
+                self.segments.append(Segment(index, index, "start"))
             elif block.segment != self._device_segment:
-                self.segments.append(Segment(index, block.gap_reason or "device restarted"))
+                self.segments.append(Segment(index, self.head, block.gap_reason or "device restarted"))
             elif missing > self.max_bridge:
-                self.segments.append(Segment(index, block.gap_reason or "gap"))
+                self.segments.append(Segment(index, self.head, block.gap_reason or "gap"))
             self._device_segment = block.segment
         gap = Gap(self.head, missing, block.gap_reason or "lost", block.gap_estimated) if missing else None
         if missing:
