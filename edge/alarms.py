@@ -98,9 +98,11 @@ def rules(limits: AlarmLimits) -> tuple[Rule, ...]:
     """The rule set."""
 
     def pulse_lost(o: Observation, _: bool) -> bool | None:
-        if not o.readable or o.last_beat is None or o.loudness > PAUSE_LOUDNESS:
+        if not o.readable or o.last_beat is None:
             return None
-        return o.now - o.last_beat >= limits.pause
+        if o.now - o.last_beat < limits.pause:
+            return False
+        return None if o.loudness > PAUSE_LOUDNESS else True
 
     def irregular(o: Observation, active: bool) -> bool | None:
         if not o.good or o.p_irregular is None:

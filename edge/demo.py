@@ -21,7 +21,7 @@ START_SECONDS = 15.0
 @contextlib.contextmanager
 def virtual_sensor(scenario: str, link: Path, seed: int) -> Iterator[None]:
     """A `pulsecode sim SCENARIO --pty --link` process, gone when the block is left."""
-    command = [sys.executable, "-m", "firmware_bridge.cli", "sim", scenario]
+    command = [sys.executable, "-m", "firmware_bridge", "sim", scenario]
     command += ["--pty", "--link", str(link), "--seed", str(seed)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
@@ -29,17 +29,19 @@ def virtual_sensor(scenario: str, link: Path, seed: int) -> Iterator[None]:
         while not link.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
-                said = process.communicate()[1].strip() or "it did not start"
-                raise BadInput(f"the virtual sensor failed: {said}")
+                said = process.stderr.read().strip() if process.stderr else ""
+                raise BadInput(f"the virtual sensor failed: {said or 'it did not start'}")
             time.sleep(0.05)
         yield
     finally:
         process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             process.wait(3)
-        if process.poll() is None:
+        except subprocess.TimeoutExpired:
             process.kill()
-        process.communicate()
+            process.wait()
+        if process.stderr:
+            process.stderr.close()
 
 
 def demo(seed: int, *, plain: bool) -> int:

@@ -48,7 +48,7 @@ def describe_summary(s: Summary) -> str:
     skew = "" if rate.skew_ppm is None else f", clock {rate.skew_ppm:+.0f} ± {rate.skew_error_ppm:.0f} ppm"
     lines.append(f"rate      {rate.rate_used:g} Hz ({rate.decision}){measured}{skew}")
     if s.wire:
-        lines.append("wire      " + ", ".join(f"{name} {count}" for name, count in s.wire.items()))
+        lines.append("wire      " + ", ".join(f"{name} {count}" for name, count in s.wire.items() if count))
     if not s.detected:
         lines.append("detected  nothing")
     for event in s.detected:

@@ -75,7 +75,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`| head`) left; what was printed before stays valid.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-
-
-if __name__ == "__main__":
-    sys.exit(main())
