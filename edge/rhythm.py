@@ -81,7 +81,8 @@ class RhythmTracker:
             state.unreadable = now
         state.intervals = [(t, ibi) for t, ibi in state.intervals if t > now - IRREGULAR_SECONDS]
         recent = [ibi for t, ibi in state.intervals if t > now - RATE_SECONDS]
-        hr = 60 / float(np.median(recent)) if len(recent) >= RATE_MIN_IBIS else None
+        beating = state.last_beat is not None and now - state.last_beat <= IBI_RANGE[1]
+        hr = 60 / float(np.median(recent)) if beating and len(recent) >= RATE_MIN_IBIS else None
         features: dict[str, float] = {}
         if len(state.intervals) >= IRREGULAR_MIN_IBIS:
             features = irregularity_features(np.array([ibi for _, ibi in state.intervals]))

@@ -1,0 +1,45 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both work twice in a row.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+# PyTorch's own index has builds without CUDA; where it cannot be reached, pip's usual places must do.
+TORCH_CPU := $(PYTHON) -c 'import urllib.request as u; i = "https://download.pytorch.org/whl/cpu"; u.urlopen(i, timeout=5); print("--extra-index-url", i)' 2>/dev/null
+
+.PHONY: demo test check device dev clean
+
+demo: device
+	@echo "==> a minute with a virtual pulse sensor (Ctrl-C stops it)"
+	@$(BIN)/pulsecode demo
+
+test: dev check
+	@echo "==> tests"
+	@$(BIN)/python -m pytest -n 2
+
+check: dev
+	@echo "==> ruff and mypy"
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+device: $(VENV)/.device
+dev: $(VENV)/.dev
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "pulsecode needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing). Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	@echo "==> making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { echo "python's venv module is missing; on Debian: sudo apt install python3-venv" >&2; rm -rf $(VENV); exit 2; }
+
+$(VENV)/.device: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "==> installing what a device needs (no torch)"
+	@$(PIP) --editable '.[device]' || { echo "pip could not install; is the package index reachable?" >&2; exit 2; }
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "==> installing what training and tests need (torch first: about 1.5 GB on disk, some minutes)"
+	@$(PIP) torch==2.13.0 $$($(TORCH_CPU)) || { echo "pip could not install torch; is the package index reachable?" >&2; exit 2; }
+	@$(PIP) --editable '.[dev]' || { echo "pip could not install; is the package index reachable?" >&2; exit 2; }
+	@touch $@ $(VENV)/.device
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
