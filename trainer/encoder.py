@@ -66,7 +66,8 @@ class Block(nn.Module):
         bias = torch.where(inside, self.age_bias[:, 0][:, slot.clamp(0, self.context - 1)], MASKED)
         a = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         x = x + self.dropout(self.out(a.transpose(1, 2).reshape(batch, patches, -1)))
-        return x + self.dropout(self._mlp(x))
+        x = x + self.dropout(self._mlp(x))
+        return x
 
     def step(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``x`` (1, dim), rings ``k``, ``v`` (heads, context-1, head_dim), ``mask`` (1, 1, context) → x, k, v."""
