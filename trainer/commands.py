@@ -46,7 +46,7 @@ def _fit_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_train(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="tokenizer|encoder|default")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="tokenizer|encoder|heads|default")
     tokenizer = actions.add_parser("tokenizer", help="stage 1: the shared codebook of ECG and PPG")
     tokenizer.add_argument("--out", required=True, metavar="RUN", help="run folder, e.g. runs/tokenizer")
     _fit_arguments(tokenizer)
@@ -55,8 +55,11 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
     encoder.add_argument("--signal", required=True, choices=("ppg", "ecg"))
     encoder.add_argument("--out", required=True, metavar="RUN", help="run folder, e.g. runs/ppg")
     _fit_arguments(encoder)
-    default = actions.add_parser("default", help="everything that ships: tokenizer, PPG and ECG student; resumes")
-    default.add_argument("--out", default="runs/default", metavar="DIR", help="holds the three runs")
+    heads = actions.add_parser("heads", help="the device's judgement of quality and irregular rhythm")
+    heads.add_argument("--out", required=True, metavar="RUN", help="run folder, e.g. runs/heads")
+    heads.add_argument("--data", metavar="DIR", help="folder of WFDB data sets (PULSECODE_DATA, or ../shared/data)")
+    default = actions.add_parser("default", help="all that ships: tokenizer, both students, device heads; resumes")
+    default.add_argument("--out", default="runs/default", metavar="DIR", help="holds the four runs")
     _data_arguments(default)
 
 
@@ -72,12 +75,17 @@ def _fit(args: argparse.Namespace, default: "FitConfig") -> "FitConfig":
 
 
 def _train(args: argparse.Namespace) -> int:
+    from trainer.device_heads import HEADS, train_heads
     from trainer.fitting import progress_console
+    from trainer.recordings import data_folder
     from trainer.stages import STUDENT_FIT, TOKENIZER_FIT, prepare, train_student, train_tokenizer
 
     console = progress_console()
-    prepared = prepare(_choice(args), console)
     out = Path(args.out)
+    if args.action == "heads":
+        train_heads(out, data_folder(args.data), console)
+        return 0
+    prepared = prepare(_choice(args), console)
     if args.action == "tokenizer":
         train_tokenizer(out, prepared, _fit(args, TOKENIZER_FIT), console, resume=args.resume)
     elif args.action == "encoder":
@@ -87,6 +95,8 @@ def _train(args: argparse.Namespace) -> int:
         train_tokenizer(out / "tokenizer", prepared, TOKENIZER_FIT, console, resume=True)
         train_student(out / "ppg", out / "tokenizer", "ppg", prepared, STUDENT_FIT, console, resume=True)
         train_student(out / "ecg", out / "tokenizer", "ecg", prepared, STUDENT_FIT, console, resume=True)
+        if not (out / "heads" / HEADS).exists():
+            train_heads(out / "heads", data_folder(args.data), console)
     return 0
 
 

@@ -7,14 +7,15 @@ other half, which nothing else is ever fitted on.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge import quality, rhythm
 from edge.bundle import LogisticModel
@@ -22,9 +23,10 @@ from edge.grid import Grid
 from edge.ring import SampleRing
 from edge.vitals import Vitals, VitalSigns
 from firmware_bridge.block import Notice
+from firmware_bridge.errors import BadInput
 from firmware_bridge.source import open_source
 from trainer.gating import r_peaks
-from trainer.recordings import Recording
+from trainer.recordings import Recording, find_recordings
 from trainer.run_folder import write_json
 from trainer.splits import part_of
 from trainer.windows import WindowConfig, run_frontend, to_grid
@@ -35,6 +37,7 @@ EVERY_SECONDS = 4.0  # one example of each recording
 AGREE_BPM = 5.0
 AF_DATASET, AF_GROUP = "mimic_perform_af", "AF_wfdb"
 REDRAWS = 1000
+HEADS = "heads.json"
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,10 @@ def rhythm_examples(
     return rows, [recording.group == AF_GROUP] * len(rows)
 
 
-def gather(
-    recordings: list[Recording], read: Callable[[Recording], tuple[list[list[float]], list[bool]]], width: int
-) -> Examples:
+Reader = Callable[[Recording], tuple[list[list[float]], list[bool]]]
+
+
+def gather(recordings: Iterable[Recording], read: Reader, width: int) -> Examples:
     """The examples of many recordings."""
     rows: list[list[float]] = []
     labels: list[bool] = []
@@ -169,20 +173,11 @@ def in_first_half(recording: Recording) -> bool:
     return hashlib.sha256(recording.patient.encode()).digest()[0] % 2 == 0
 
 
-def fit_heads(
-    recordings: list[Recording], config: WindowConfig, out: Path, progress: Callable[[str, int, int], None]
-) -> HeadsFile:
-    """Fit both models, judge them on other people, write ``heads.json`` into ``out``."""
+def fit_heads(recordings: list[Recording], config: WindowConfig, progress: Progress) -> HeadsFile:
+    """Fit both models and judge them on other people."""
 
-    def counted(title: str, some: list[Recording], read: Any, width: int) -> Examples:
-        done = iter(range(1, len(some) + 1))
-
-        def one(recording: Recording) -> tuple[list[list[float]], list[bool]]:
-            found: tuple[list[list[float]], list[bool]] = read(recording)
-            progress(title, next(done), len(some))
-            return found
-
-        return gather(some, one, width)
+    def gathered(title: str, some: list[Recording], read: Reader, width: int) -> Examples:
+        return gather(progress.track(some, description=title), read, width)
 
     paired = [r for r in recordings if r.dataset in ("bidmc", "challenge2015")]
     test = [r for r in paired if part_of(r.dataset, r.patient) == "test"]
@@ -193,22 +188,22 @@ def fit_heads(
 
     width = len(quality.FEATURES)
     readable = fit(
-        counted("quality, to fit", rest, of_quality, width),
+        gathered("quality, to fit", rest, of_quality, width),
         quality.FEATURES,
         "BIDMC and Challenge 2015, train and validation people",
     )
-    judged = judge(readable, counted("quality, to judge", test, of_quality, width), quality.FEATURES)
+    judged = judge(readable, gathered("quality, to judge", test, of_quality, width), quality.FEATURES)
 
     def of_rhythm(recording: Recording) -> tuple[list[list[float]], list[bool]]:
         return rhythm_examples(recording, config, readable)
 
     af = [r for r in recordings if r.dataset == AF_DATASET]
     width = len(rhythm.FEATURES)
-    first = counted("irregularity, to fit", [r for r in af if in_first_half(r)], of_rhythm, width)
-    second = counted("irregularity, to judge", [r for r in af if not in_first_half(r)], of_rhythm, width)
+    first = gathered("irregularity, to fit", [r for r in af if in_first_half(r)], of_rhythm, width)
+    second = gathered("irregularity, to judge", [r for r in af if not in_first_half(r)], of_rhythm, width)
     irregular = fit(first, rhythm.FEATURES, f"MIMIC PERform AF, {len(np.unique(first.people))} subjects")
     judged_af = judge(irregular, second, rhythm.FEATURES)
-    heads = HeadsFile(
+    return HeadsFile(
         readable,
         irregular,
         {
@@ -216,9 +211,30 @@ def fit_heads(
             **_metrics("irregular (AF)", judged_af, "the other half of MIMIC PERform AF's subjects"),
         },
     )
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "heads.json", msgspec.to_builtins(heads))
-    return heads
+
+
+def train_heads(out: Path, data: Path, console: Console) -> None:
+    """Fit both models on the recordings under ``data`` and write ``heads.json`` into ``out``."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        heads = fit_heads(find_recordings(data).recordings, WindowConfig(), progress)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / HEADS, msgspec.to_builtins(heads))
+    except OSError as error:
+        raise BadInput(f"run folder {out}: cannot be written ({error.strerror})") from None
+    for name, value in heads.metrics.items():
+        console.print(f"heads: {name}: {value}")
+
+
+def load_heads(run: Path) -> HeadsFile:
+    """``heads.json`` of a run folder; raises :class:`BadInput`."""
+    try:
+        return msgspec.json.decode((run / HEADS).read_bytes(), type=HeadsFile)
+    except OSError:
+        raise BadInput(f"run folder {run}: has no {HEADS}; make it with `pulsecode train heads`") from None
+    except msgspec.DecodeError as error:
+        raise BadInput(f"run file {run / HEADS}: {error}; make it again with `pulsecode train heads`") from None
 
 
 def _metrics(name: str, judged: Judged, who: str) -> dict[str, float | str]:

@@ -20,7 +20,7 @@ PULSECODE = str(Path(sys.executable).with_name("pulsecode"))
 
 
 def pulsecode(*args: str, timeout: float = 60, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PULSECODE, *args], capture_output=True, text=True, timeout=timeout, **kwargs)
+    return subprocess.run([PULSECODE, *args], check=False, capture_output=True, text=True, timeout=timeout, **kwargs)
 
 
 def lines(text: str) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys; from firmware_bridge.cli import main; main(['--help']);"
         "print(sorted({'numpy','torch','rich','scipy','serial','wfdb'} & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.stderr.strip() == "[]"
 
 

@@ -57,7 +57,7 @@ def make_bundle(**changes: Any) -> Bundle:
         name="tiny",
         version="0",
         signal="ppg",
-        frontend=FrontendConfig(rate=25.0, hop=CONFIG.hop, sos=[[1, 0, 0, 1, 0, 0]], gain_hops=5, clip=8.0),
+        frontend=FrontendConfig(rate=125.0, hop=CONFIG.hop, sos=[[1, 0, 0, 1, 0, 0]], gain_hops=5, clip=8.0),
         encoder=SHAPE,
         warmup_hops=5,
         engines={
@@ -144,7 +144,7 @@ def test_what_lies_in_the_ring_before_the_first_hop_does_not_matter(engine: Engi
 @pytest.mark.parametrize(
     ("changes", "hop", "said"),
     [
-        ({}, CONFIG.hop + 1, "input 'patch' has shape (1, 10)"),
+        ({}, CONFIG.hop + 1, "input 'patch' has shape (1, 50)"),
         ({"layers": 3}, CONFIG.hop, "input 'k' has shape (2, 2, 4, 8)"),
         ({"context": 9}, CONFIG.hop, "input 'k' has shape"),
         ({"codebook_size": 64}, CONFIG.hop, "output 'scores' has shape (1, 32)"),

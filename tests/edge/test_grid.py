@@ -1,5 +1,7 @@
 """The grid: exact in time, the same for any chunking, honest about what is missing."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,9 +30,7 @@ def hops_of(blocks: list[SampleBlock], period_ns: int, rate: float = 125.0, *, e
 def chunked(values: np.ndarray, cuts: list[int], missing: range = range(0)) -> list[SampleBlock]:
     edges = sorted({0, len(values), missing.start, missing.stop, *(c % (len(values) + 1) for c in cuts)})
     return [
-        SampleBlock(a, values[a:b], 0)
-        for a, b in zip(edges, edges[1:], strict=False)
-        if not (missing.start <= a < missing.stop)
+        SampleBlock(a, values[a:b], 0) for a, b in itertools.pairwise(edges) if not (missing.start <= a < missing.stop)
     ]
 
 

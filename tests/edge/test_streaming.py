@@ -1,6 +1,7 @@
 """Streaming equals offline, bit for bit: any chunking, any snapshot, any number of engine threads."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def cut(cuts: list[int]) -> list[SampleBlock]:
     out = []
     for block in signal():
         edges = sorted({0, len(block.values), *(c - block.index for c in cuts if block.index < c < block.end)})
-        for a, b in zip(edges, edges[1:], strict=False):
+        for a, b in itertools.pairwise(edges):
             out.append(SampleBlock(block.index + a, block.values[a:b], 0, segment=block.segment))
     return out
 
