@@ -1,0 +1,84 @@
+"""``pulsecode quantize RUN --out BUNDLE``."""
+
+import argparse
+from pathlib import Path
+
+from firmware_bridge.cli import Command
+from firmware_bridge.errors import BadInput
+
+ENGINE_CHOICES = ("litert", "onnx")
+
+
+def _engines(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    unknown = [name for name in names if name not in ENGINE_CHOICES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; known: {', '.join(ENGINE_CHOICES)}")
+    return names
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return value
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="an encoder run: its folder, or its name under runs/")
+    parser.add_argument("--out", metavar="BUNDLE", type=Path, required=True, help="folder (or .zip) to write")
+    parser.add_argument(
+        "--method",
+        choices=("static", "dynamic", "auto"),
+        default="auto",
+        help="int8 activations' scales: calibrated, found at every hop, or the better for each engine (default)",
+    )
+    parser.add_argument("--data", metavar="DIR", help="recordings (default: $PULSECODE_DATA, else ../shared/data)")
+    parser.add_argument("--cache", metavar="DIR", type=Path, help="where prepared windows are kept (default: cache)")
+    parser.add_argument("--windows", metavar="N", type=_positive, default=300, help="held-out windows to judge on")
+    parser.add_argument("--engines", type=_engines, default=ENGINE_CHOICES, help="comma-separated: litert,onnx")
+    parser.add_argument("--name", help="the bundle's name (default: from --out)")
+    parser.add_argument("--max-mb", type=float, default=2.0, help="refuse a larger bundle (default: 2)")
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        from rich.console import Console
+
+        from quantize.novelty_fit import fit_novelty
+        from quantize.pack import check_target, pack
+        from quantize.progress import Steps
+        from quantize.run import find_run, load_run
+        from quantize.workflow import first_engine, quantize_run
+        from trainer.preparation import CACHE, prepare_windows
+        from trainer.recordings import data_folder
+    except ImportError as error:
+        raise BadInput(f"{error.name} is not installed; run `pip install 'pulsecode[quantize]'`") from None
+    console = Console(stderr=True, highlight=False)
+    run = load_run(find_run(args.run))
+    check_target(args.out)
+    windows = prepare_windows(data_folder(args.data), run.windows, args.cache or CACHE, console)
+    outcome = quantize_run(run, windows, method=args.method, engines=args.engines, limit=args.windows)
+    material = outcome.material
+    with Steps() as steps:
+        novelty = fit_novelty(first_engine(outcome), material.calibration, material.choosing, material.judging, steps)
+    heads = run.heads
+    bundle = pack(
+        outcome,
+        args.out,
+        novelty=(novelty.model, novelty.transitions),
+        quality=heads.quality if heads else None,
+        rhythm=heads.rhythm if heads else None,
+        metrics={**novelty.metrics, **(heads.metrics if heads else {})},
+        name=args.name,
+        max_bytes=round(args.max_mb * 1e6),
+    )
+    size = sum(len(bundle.read(name)) for name in bundle.manifest.files)
+    console.print(f"bundle {bundle.path}: {size / 1e6:.2f} MB, {len(bundle.manifest.files)} files")
+    return 0
+
+
+QUANTIZE = Command(help="an encoder run to an int8 bundle, with its fidelity report", configure=_configure, run=_run)

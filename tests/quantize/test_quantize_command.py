@@ -1,0 +1,80 @@
+"""`pulsecode quantize` from a run folder and a data folder to a bundle that the device loads."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import tiny_models
+import tiny_run
+import wfdb
+
+from edge.bundle import LogisticModel, load_bundle
+from edge.engines import open_engine
+from edge.npy import read_array
+from firmware_bridge.cli import main
+from trainer.device_heads import HeadsFile
+
+RATE = 125
+
+
+def write_record(folder: Path, name: str, bpm: float, seconds: float = 50) -> None:
+    """A steady heart: R peaks, and a pulse that follows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    phase = np.arange(round(seconds * RATE)) / RATE * bpm / 60
+    ppg = np.sin(2 * np.pi * (phase - 0.3)) + 0.2 * np.sin(4 * np.pi * (phase - 0.3))
+    ecg = np.exp(-0.5 * (((phase % 1) - 0.5) / 0.02) ** 2)
+    noise = np.random.default_rng(int(bpm)).normal(0, 0.02, (2, len(phase)))
+    signals = np.stack([ppg, ecg], 1) + noise.T
+    names = {"sig_name": ["PLETH,", "II,"], "units": ["NU", "mV"], "fmt": ["16", "16"]}
+    wfdb.wrsamp(name, fs=RATE, p_signal=signals, write_dir=str(folder), **names)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    bpm = 60
+    for part, count in (("train", 3), ("validation", 2), ("test", 2)):
+        for name in tiny_run.people(part, count):  # type: ignore[arg-type]
+            write_record(folder / "bidmc", name, bpm)
+            bpm += 4
+    for group in ("AF_wfdb", "Non_AF_wfdb"):
+        for i in range(2):
+            write_record(folder / "mimic_perform_af" / group, f"{group.lower()}{i}", bpm)
+            bpm += 4
+    return folder
+
+
+def test_a_run_becomes_a_bundle_that_the_device_loads(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tiny_run.write_run(tmp_path / "runs" / "tiny" / "ppg")
+    quality, rhythm = LogisticModel({"template": 2.0}, -1.0, "q"), LogisticModel({"nrmssd": 9.0}, -2.0, "r")
+    heads = HeadsFile(quality, rhythm, {"pulse readable AUROC": 0.9})
+    (run.parent / "heads.json").write_bytes(msgspec.json.encode(heads))
+    out = tmp_path / "bundle"
+    arguments = [str(run), "--out", str(out), "--data", str(data), "--cache", str(tmp_path / "cache"), "--windows", "4"]
+    assert main(["quantize", *arguments, "--engines", "litert", "--method", "static"]) == 0
+    printed, narrated = capfd.readouterr()
+    assert printed == ""
+    assert "litert: static, as asked for" in narrated
+    assert "Warning" not in narrated
+    assert "INFO" not in narrated
+    bundle = load_bundle(out)
+    manifest = bundle.manifest
+    assert list(manifest.engines) == ["litert"]
+    assert manifest.engines["litert"].file == "encoder-static.tflite"
+    assert (manifest.quality, manifest.rhythm) == (quality, rhythm)
+    assert manifest.novelty is not None
+    size = tiny_models.CONFIG.codebook_size
+    assert read_array(bundle, manifest.novelty.transitions).shape == (size + 1, size)
+    assert manifest.metrics["pulse readable AUROC"] == 0.9
+    assert manifest.provenance["run"] == "tiny/ppg"
+    engine = open_engine(bundle)
+    assert engine.step(engine.start(), tiny_models.patches(1, 0)[0]).scores.shape == (size,)
+    report = json.loads(bundle.read("fidelity.json"))
+    assert {(row["engine"], row["method"]) for row in report["rows"]} == {
+        ("litert", method) for method in ("fp32", "static", "dynamic")
+    }
+    assert report["task_fp32"]["patients"] == 4
