@@ -12,19 +12,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, version
 
-from firmware_bridge.errors import PulsecodeError
+from firmware_bridge.errors import PulsecodeError, not_installed
 
 GROUP = "pulsecode.commands"
+OURS = ("firmware_bridge", "edge", "trainer", "quantize", "benchmarks")
 INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
 
 @dataclass(frozen=True)
 class Command:
-    """One subcommand: ``configure`` adds its arguments, ``run`` does the work and returns the exit status."""
+    """One subcommand: ``configure`` adds its arguments, ``run`` does the work and returns the exit status.
+
+    ``extra`` is the optional dependency group that brings what ``run`` imports.
+    """
 
     help: str
     configure: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
+    extra: str = "device"
 
 
 def _find_commands() -> dict[str, EntryPoint]:
@@ -48,6 +53,16 @@ def _overview(points: dict[str, EntryPoint]) -> str:
     )
 
 
+def _run(command: Command, args: argparse.Namespace) -> int:
+    try:
+        return command.run(args)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in OURS or not package:
+            raise
+        raise not_installed(package, command.extra) from None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every :class:`PulsecodeError` becomes one line on stderr and its exit status."""
     args = list(sys.argv[1:] if argv is None else argv)
@@ -64,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = _load(points[args[0]])
         parser = argparse.ArgumentParser(prog=f"pulsecode {args[0]}", description=command.help)
         command.configure(parser)
-        return command.run(parser.parse_args(args[1:]))
+        return _run(command, parser.parse_args(args[1:]))
     except PulsecodeError as error:
         print(f"pulsecode: {error}", file=sys.stderr)
         return error.exit_status

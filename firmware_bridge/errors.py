@@ -11,6 +11,14 @@ class BadInput(PulsecodeError):
     """A file, argument, bundle or device that cannot be used as given (exit status 2)."""
 
 
+def not_installed(package: str, extra: str) -> BadInput:
+    """The error for an optional package that a command needs; ``extra`` is the one of ours that brings it."""
+    return BadInput(
+        f"{package} is not installed; run `pip install 'pulsecode[{extra}]'` "
+        f"(in a clone: `.venv/bin/pip install -c constraints.txt -e '.[{extra}]'`)"
+    )
+
+
 class SourceLost(PulsecodeError):
     """A source that worked and is now gone for good (exit status 3)."""
 

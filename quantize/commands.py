@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from firmware_bridge.cli import Command
-from firmware_bridge.errors import BadInput
 
 ENGINE_CHOICES = ("litert", "onnx")
 
@@ -45,18 +44,16 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    try:
-        from rich.console import Console
+    from rich.console import Console
 
-        from quantize.novelty_fit import fit_novelty
-        from quantize.pack import check_target, pack
-        from quantize.progress import Steps
-        from quantize.run import find_run, load_run
-        from quantize.workflow import first_engine, quantize_run
-        from trainer.preparation import CACHE, prepare_windows
-        from trainer.recordings import data_folder
-    except ImportError as error:
-        raise BadInput(f"{error.name} is not installed; run `pip install 'pulsecode[quantize]'`") from None
+    from quantize.novelty_fit import fit_novelty
+    from quantize.pack import check_target, pack
+    from quantize.progress import Steps
+    from quantize.run import find_run, load_run
+    from quantize.workflow import first_engine, quantize_run
+    from trainer.preparation import CACHE, prepare_windows
+    from trainer.recordings import data_folder
+
     console = Console(stderr=True, highlight=False)
     run = load_run(find_run(args.run))
     check_target(args.out)
@@ -81,4 +78,6 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-QUANTIZE = Command(help="an encoder run to an int8 bundle, with its fidelity report", configure=_configure, run=_run)
+QUANTIZE = Command(
+    help="an encoder run to an int8 bundle, with its fidelity report", configure=_configure, run=_run, extra="quantize"
+)

@@ -121,5 +121,5 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-TRAIN = Command("learn the codebook and the encoders from paired recordings", _configure_train, _train)
-EVALUATE = Command("judge a trained encoder on people it never saw", _configure_evaluate, _evaluate)
+TRAIN = Command("learn the codebook and the encoders from paired recordings", _configure_train, _train, "train")
+EVALUATE = Command("judge a trained encoder on people it never saw", _configure_evaluate, _evaluate, "train")

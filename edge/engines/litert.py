@@ -13,7 +13,7 @@ import numpy as np
 from edge.bundle import EncoderShape
 from edge.engines.engine import INPUTS, OUTPUTS, EngineState, StepOutput, check_shapes, write_mask
 from edge.frontend import F32
-from firmware_bridge.errors import BadInput
+from firmware_bridge.errors import BadInput, not_installed
 
 
 def _runtime() -> ModuleType:
@@ -22,7 +22,7 @@ def _runtime() -> ModuleType:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise BadInput("engine litert: LiteRT is not installed; run `pip install 'pulsecode[device]'`")
+    raise not_installed("engine litert: LiteRT", "device")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import numpy as np
 from edge.bundle import EncoderShape
 from edge.engines.engine import OUTPUTS, EngineState, StepOutput, check_shapes, write_mask
 from edge.frontend import F32
-from firmware_bridge.errors import BadInput
+from firmware_bridge.errors import BadInput, not_installed
 
 FATAL = 4  # ONNX Runtime's log severity: what goes wrong reaches us as exceptions
 
@@ -20,7 +20,7 @@ class OnnxEngine:
         try:
             import onnxruntime
         except ImportError:
-            raise BadInput("engine onnx: ONNX Runtime is not installed; run `pip install 'pulsecode[onnx]'`") from None
+            raise not_installed("engine onnx: ONNX Runtime", "onnx") from None
         onnxruntime.set_default_logger_severity(FATAL)
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()

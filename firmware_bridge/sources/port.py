@@ -3,7 +3,7 @@
 import errno
 from pathlib import Path
 
-from firmware_bridge.errors import BadInput
+from firmware_bridge.errors import BadInput, not_installed
 
 READ_S = 0.1  # longest wait for a byte, and so for being stopped
 WRITE_S = 0.2
@@ -20,7 +20,7 @@ class Port:
         try:
             import serial
         except ImportError:
-            raise BadInput("serial: needs the pyserial package: pip install 'pulsecode[device]'") from None
+            raise not_installed("serial: pyserial", "device") from None
         self._path = path
         # Opened without its path first: the constructor would open it before `exclusive` is set.
         self._serial = serial.Serial(None, timeout=READ_S, write_timeout=WRITE_S, exclusive=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_bridge.block import Signal, StreamInfo
-from firmware_bridge.errors import BadInput
+from firmware_bridge.errors import BadInput, not_installed
 from firmware_bridge.source import SourceUri
 from firmware_bridge.sources.replay import Replay
 
@@ -76,7 +76,7 @@ def _import_wfdb() -> Any:
     try:
         import wfdb
     except ImportError:
-        raise BadInput("wfdb: records need the wfdb package: pip install 'pulsecode[wfdb]'") from None
+        raise not_installed("wfdb: the wfdb package", "wfdb") from None
     return wfdb
 
 
