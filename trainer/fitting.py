@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from firmware_bridge.errors import BadInput, PulsecodeError
+from trainer.phases import PhasedRows
 from trainer.run_folder import RunFolder, write_json
 
 
@@ -50,10 +51,11 @@ class FitConfig:
 
 
 class EpochOrder(Sampler[int]):
-    """A random order of all windows that depends on the seed and the epoch alone; Lightning calls ``set_epoch``."""
+    """A random order of all windows, each at a random phase (:class:`trainer.phases.PhasedRows`), that depends on the
+    seed and the epoch alone; Lightning calls ``set_epoch``."""
 
-    def __init__(self, data: Sized, seed: int) -> None:
-        self.data, self.seed, self.epoch = data, seed, 0
+    def __init__(self, data: Sized, phases: int, seed: int) -> None:
+        self.data, self.phases, self.seed, self.epoch = data, phases, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -63,7 +65,9 @@ class EpochOrder(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        yield from torch.randperm(len(self.data), generator=generator).tolist()
+        order = torch.randperm(len(self.data), generator=generator)
+        phase = torch.randint(self.phases, (len(self.data),), generator=generator)
+        yield from (order + phase * len(self.data)).tolist()
 
 
 class TensorRows:
@@ -82,9 +86,9 @@ class TensorRows:
 Batches = DataLoader[tuple[Tensor, ...]]
 
 
-def train_batches(rows: TensorRows, config: FitConfig) -> Batches:
+def train_batches(rows: PhasedRows, config: FitConfig) -> Batches:
     """Shuffled batches; the last, smaller one of an epoch is left out unless it is the only one."""
-    order = EpochOrder(rows, config.seed)
+    order = EpochOrder(rows, rows.phases, config.seed)
     sampler = BatchSampler(order, config.batch, drop_last=len(rows) >= config.batch)
     return DataLoader(rows, sampler=sampler, batch_size=None)  # type: ignore[arg-type]
 

@@ -63,17 +63,31 @@ class Stage1(Stage):
         self.log("val_ecg_r2", 1 - ecg_error / max(ecg_energy, 1e-12))
 
 
-@torch.no_grad()
 def label_tokens(tokenizer: Tokenizer, windows: Windows, batch: int = 128) -> NDArray[np.int16]:
     """Tokens of every patch of ``windows``, (windows, hops) int16.
+
+    See :func:`label_patches`.
+    """
+    parts = []
+    for start in range(0, len(windows), batch):
+        some = windows.take(slice(start, start + batch))
+        parts.append(label_patches(tokenizer, some.ppg, some.ecg, batch))
+    return np.concatenate(parts) if parts else np.zeros((0, windows.hops), np.int16)
+
+
+@torch.no_grad()
+def label_patches(
+    tokenizer: Tokenizer, ppg: NDArray[np.float32], ecg: NDArray[np.float32], batch: int = 128
+) -> NDArray[np.int16]:
+    """Tokens of paired patches, each (windows, hops, hop) → (windows, hops) int16.
 
     Computed in float64 whatever the tokenizer was trained in: in float32 the batch size, the number of threads or
     the machine would flip a near tie now and then, and a label must be the same wherever it is computed.
     """
     exact = Tokenizer(tokenizer.config).double().eval()
     exact.load_state_dict(tokenizer.state_dict())
-    parts = []
-    for start in range(0, len(windows), batch):
-        some = windows.take(slice(start, start + batch))
-        parts.append(exact.encode(torch.tensor(some.ppg).double(), torch.tensor(some.ecg).double()))
-    return torch.cat(parts).numpy().astype(np.int16) if parts else np.zeros((0, windows.hops), np.int16)
+    parts = [
+        exact.encode(torch.tensor(ppg[i : i + batch]).double(), torch.tensor(ecg[i : i + batch]).double())
+        for i in range(0, len(ppg), batch)
+    ]
+    return torch.cat(parts).numpy().astype(np.int16)

@@ -14,18 +14,20 @@ from firmware_bridge.errors import BadInput
 from trainer.consistency import check_consistency, load_tokenizer, save_tokens
 from trainer.encoder import Encoder, EncoderConfig
 from trainer.fitting import FitConfig, Selection, TensorRows, eval_batches, fit_stage, train_batches
+from trainer.phases import PhasedRows, shifted
 from trainer.plots import plot_student, plot_tokenizer
 from trainer.preparation import CACHE, count_windows, prepare_windows
 from trainer.recordings import data_folder
 from trainer.run_folder import RunFolder
 from trainer.splits import Part
-from trainer.stage1 import Stage1, label_tokens
+from trainer.stage1 import Stage1, label_patches, label_tokens
 from trainer.stage2 import Augmentation, Stage2, student_labels
 from trainer.tokenizer import Tokenizer, TokenizerConfig
 from trainer.windows import WindowConfig, Windows
 
 # Measured on two CPU cores: stage 1 takes about 13 s an epoch there, stage 2 about 10 s.
 TOKENIZER_FIT = FitConfig(epochs=30)
+PHASES = 10  # cuts of each window that the student sees; stage 1 sees every one
 STUDENT_FIT = FitConfig(epochs=40, lr=2e-3, weight_decay=0.05)
 
 
@@ -100,7 +102,7 @@ def train_tokenizer(
     fit_stage(
         stage,
         run,
-        train_batches(TensorRows(torch.tensor(train.ppg), torch.tensor(train.ecg)), fit),
+        train_batches(PhasedRows((torch.tensor(train.ppg), torch.tensor(train.ecg)), range(prepared.config.hop)), fit),
         eval_batches(TensorRows(torch.tensor(validation.ppg), torch.tensor(validation.ecg)), fit.batch),
         console,
         "tokenizer",
@@ -148,15 +150,13 @@ def train_student(
         return
     torch.manual_seed(fit.seed)
     stage = Stage2(Encoder(model), fit, augmentation)
-    rows = [
-        student_rows(tokenizer, prepared.part("train", overlap=True), signal, model.lookahead),
-        student_rows(tokenizer, prepared.part("validation", gated=False), signal, model.lookahead),
-    ]
+    training = phased_student_rows(tokenizer, prepared.part("train", overlap=True), signal, model.lookahead)
+    validation = student_rows(tokenizer, prepared.part("validation", gated=False), signal, model.lookahead)
     fit_stage(
         stage,
         run,
-        train_batches(rows[0], fit),
-        eval_batches(rows[1], fit.batch),
+        train_batches(training, fit),
+        eval_batches(validation, fit.batch),
         console,
         f"{signal} student",
         ("train_loss", "val_loss", "train_top1", "val_top1", "val_top5", "val_all_top1"),
@@ -171,6 +171,18 @@ def student_rows(tokenizer: Tokenizer, windows: Windows, signal: Signal, lookahe
     """Patches of ``signal``, their labels and whether the window passed the gate."""
     labels = student_labels(label_tokens(tokenizer, windows), lookahead, tokenizer.config.left, tokenizer.config.right)
     return TensorRows(torch.tensor(windows.signal(signal)), labels, torch.tensor(windows.ok))
+
+
+def phased_student_rows(tokenizer: Tokenizer, windows: Windows, signal: Signal, lookahead: int) -> PhasedRows:
+    """The same at :data:`PHASES` phases of the hop grid, with the tokens that stage 1 gives at each of them."""
+    hop = windows.ppg_hops.shape[1]
+    offsets = [round(phase * hop / PHASES) for phase in range(PHASES)]
+    config = tokenizer.config
+    tokens = [label_patches(tokenizer, shifted(windows.ppg, o), shifted(windows.ecg, o)) for o in offsets]
+    labels = torch.stack([student_labels(some, lookahead, config.left, config.right) for some in tokens])
+    return PhasedRows(
+        (torch.tensor(windows.signal(signal)),), offsets, (labels, torch.tensor(windows.ok).repeat(PHASES, 1))
+    )
 
 
 def load_student(run: RunFolder) -> tuple[Encoder, Signal]:

@@ -27,7 +27,7 @@ class TokenizerConfig:
     mlp: int = 4
     bands: tuple[tuple[int, int], ...] = ((2, 1), (2, 0))
     decoder_bands: tuple[tuple[int, int], ...] = ((4, 4), (4, 4))
-    ecg_weight: float = 0.3
+    ecg_weight: float = 0.2
     dropout: float = 0.0
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
 
