@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # PyTorch's own index has builds without CUDA; where it cannot be reached, pip's usual places must do.
 TORCH_CPU := $(PYTHON) -c 'import urllib.request as u; i = "https://download.pytorch.org/whl/cpu"; u.urlopen(i, timeout=5); print("--extra-index-url", i)' 2>/dev/null
 
-.PHONY: demo test check device dev clean
+.PHONY: demo test check device dev bundle figures clean
 
 demo: device
 	@echo "==> a minute with a virtual pulse sensor (Ctrl-C stops it)"
@@ -43,3 +43,15 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Regenerates what ships, from the recordings in $PULSECODE_DATA or ../shared/data. Stops and resumes.
+bundle: dev
+	@$(BIN)/pulsecode train default --out runs/default
+	@$(BIN)/pulsecode evaluate student --run runs/default/ecg
+	@$(BIN)/pulsecode evaluate student --run runs/default/ppg
+	@$(BIN)/pulsecode quantize runs/default/ppg --out edge/bundles/ppg-default
+
+# Regenerates the figures in the README.
+figures: dev
+	@$(BIN)/pulsecode bench latency --run runs/default/ppg --out benchmarks/results
+	@$(BIN)/pulsecode bench alarms --out benchmarks/results
