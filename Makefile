@@ -25,8 +25,8 @@ device: $(VENV)/.device
 dev: $(VENV)/.dev
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "pulsecode needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing). Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "pulsecode needs Python 3.11 or newer, and $(PYTHON) is none; try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
 	@echo "==> making $(VENV)"
 	@$(PYTHON) -m venv $(VENV) || { echo "python's venv module is missing; on Debian: sudo apt install python3-venv" >&2; rm -rf $(VENV); exit 2; }
 
