@@ -2,29 +2,43 @@
 
 An alarm starts when its condition holds for ``on_seconds`` without a break and ends when its (laxer) off-condition
 holds for ``off_seconds``. A condition may also be unknowable, because the signal cannot be read: then nothing starts,
-and what runs ends as "unobservable" after ``STALE_SECONDS``. Rate limits are those of the PhysioNet/CinC Challenge
+and what runs ends as "unobservable" after ``stale_seconds``. Rate limits are those of the PhysioNet/CinC Challenge
 2015's extreme brady- and tachycardia.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
+from firmware_bridge.errors import BadInput
+
 Severity = Literal["low", "medium", "high"]
 Evidence = dict[str, float | str]
 
-STALE_SECONDS = 12.0
+# The last 3 s are at most this many times (log10) as energetic as usual: louder is motion, not a lost pulse.
+PAUSE_LOUDNESS = 0.7
+LOW_MARGIN, HIGH_MARGIN = 3.0, 5.0  # bpm of hysteresis
 
 
 class AlarmLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a user may set: rates in bpm, pause in s, ``irregular`` the probability to start at."""
+    """What a user may set: rates in bpm, pause in s, ``irregular`` the probability to start at.
+
+    Raises :class:`BadInput` where the two rates leave no room for a normal one.
+    """
 
     low_rate: float = 40.0
     high_rate: float = 140.0
     pause: float = 3.0
     irregular: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.low_rate + LOW_MARGIN < self.high_rate - HIGH_MARGIN:
+            raise BadInput(
+                f"alarm limits: low rate {self.low_rate:g} and high rate {self.high_rate:g} bpm leave no room"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +53,8 @@ class Observation:
     hr: float | None
     p_irregular: float | None
     last_beat: float | None
-    loudness: float  # the last seconds' energy over the usual: large in motion, near 0 when the pulse is gone
+    unreadable: float  # when a sample was last missing or the sensor off; -inf: never
+    loudness: float  # log10 of the last 3 s' energy over the usual: large in motion, negative when the pulse is gone
     evidence: Evidence
 
 
@@ -63,6 +78,7 @@ class Rule:
     on_seconds: float
     off_seconds: float
     condition: Callable[[Observation, bool], bool | None]
+    stale_seconds: float = 12.0
     needs_warm: bool = True
 
 
@@ -102,7 +118,9 @@ def rules(limits: AlarmLimits) -> tuple[Rule, ...]:
             return None
         if o.now - o.last_beat < limits.pause:
             return False
-        return None if o.loudness > PAUSE_LOUDNESS else True
+        # While nothing could be read, beats may have come unseen.
+        seen = o.now - max(o.last_beat, o.unreadable) >= limits.pause
+        return True if seen and o.loudness <= PAUSE_LOUDNESS else None
 
     def irregular(o: Observation, active: bool) -> bool | None:
         if not o.good or o.p_irregular is None:
@@ -111,15 +129,12 @@ def rules(limits: AlarmLimits) -> tuple[Rule, ...]:
 
     return (
         Rule("sensor_off", "low", 1.0, 1.0, _sensor_off, needs_warm=False),
-        Rule("pulse_lost", "high", 0.0, 1.0, pulse_lost),
-        Rule("brady", "high", 4.0, 4.0, _beyond(limits.low_rate, 3.0)),
-        Rule("tachy", "high", 4.0, 4.0, _beyond(limits.high_rate, -5.0)),
-        Rule("irregular", "medium", 6.0, 8.0, irregular),
+        # One beat in a pause is not the pulse back. Nor is a wave so flat that it says nothing: this one latches.
+        Rule("pulse_lost", "high", 0.0, limits.pause + 1.0, pulse_lost, stale_seconds=math.inf),
+        Rule("brady", "high", 4.0, 4.0, _beyond(limits.low_rate, LOW_MARGIN)),
+        Rule("tachy", "high", 4.0, 4.0, _beyond(limits.high_rate, -HIGH_MARGIN)),
+        Rule("irregular", "medium", 6.0, 8.0, irregular, stale_seconds=30.0),
     )
-
-
-# The last 3 s are at most this many times (log10) as energetic as usual: louder is motion, not a lost pulse.
-PAUSE_LOUDNESS = 0.7
 
 
 class Alarms:
@@ -156,7 +171,7 @@ class Alarms:
         holds = rule.condition(o, active) if o.warm or not rule.needs_warm else None
         if holds is None:
             state.since = None
-            if active and o.now - state.known >= STALE_SECONDS:
+            if active and o.now - state.known >= rule.stale_seconds:
                 return self._finish(rule, state, o.now, {"ended_by": "unobservable"})
             return None
         state.known = o.now

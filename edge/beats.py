@@ -6,6 +6,7 @@ without a steeper one (so the dicrotic wave never does). The idea of tracking th
 "An open-source algorithm to detect onset of arterial blood pressure pulses", CinC 2003.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,7 @@ THRESHOLD = 0.40  # of the median slope of the recent beats
 FLOOR = 0.15  # the threshold never sinks below this share of it
 SINK_AFTER = 1.5  # in median intervals: then the threshold starts to sink
 WEAK = 1.5  # times the last beat: no threshold stands on more than that
+FORGET_AFTER, FORGET_HALF = 5.0, 1.5  # s without a beat, then the half-life of what is remembered
 MEMORY = 8  # beats
 
 F64 = NDArray[np.float64]
@@ -97,7 +99,12 @@ class BeatDetector:
             return 0.0
         # After a weak beat a weak one may follow: a pulse that fades at once must not be lost for eight beats.
         reference = min(float(np.median(state.slopes)), WEAK * state.slopes[-1])
-        if state.previous is None or not state.intervals:
+        if state.previous is None:
+            return THRESHOLD * reference
+        # After strong motion a pulse is far below anything remembered: what brings no beat is forgotten in the end.
+        forgetting = max(0.0, (now - state.previous) / self.rate - FORGET_AFTER)
+        reference *= math.pow(0.5, forgetting / FORGET_HALF)
+        if not state.intervals:
             return THRESHOLD * reference
         quiet = (now - state.previous) / float(np.median(state.intervals)) - SINK_AFTER
         return reference * max(FLOOR, THRESHOLD * (1 - 0.25 * max(0.0, quiet)))

@@ -4,8 +4,11 @@ A folder (or a zip of it) with ``manifest.json`` and the files it names, each wi
 code and nothing is pickled; a bundle that fails a check is refused in one line that names the file and the field.
 """
 
+import contextlib
 import hashlib
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -18,6 +21,8 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 DEFAULT_BUNDLE = Path(__file__).parent / "bundles" / "ppg-default"
 MAX_FILE_BYTES = 64 * 2**20  # no file of a bundle is near this; a zip bomb is
+# What a damaged, encrypted or odd zip raises, besides a file system's own errors.
+_UNREADABLE = (OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 class EncoderShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,21 +104,54 @@ class Bundle:
         return hashlib.sha256(self._contents[MANIFEST]).hexdigest()
 
 
-def _read_all(path: Path) -> dict[str, bytes]:
+class _Folder:
+    """The files of a bundle folder, read when they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None if there is none."""
+        file = self._path / name
+        return file.stat().st_size if file.is_file() else None
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes."""
+        return (self._path / name).read_bytes()
+
+
+class _Zip:
+    """The same for a zip of that folder."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+
+    def size(self, name: str) -> int | None:
+        try:
+            return self._archive.getinfo(name).file_size
+        except KeyError:
+            return None
+
+    def read(self, name: str) -> bytes:
+        return self._archive.read(name)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[_Folder | _Zip]:
     if path.is_dir():
-        files = [p for p in path.rglob("*") if p.is_file()]
-        return {p.relative_to(path).as_posix(): p.read_bytes() for p in files}
-    if not path.exists():
-        raise BadInput(f"bundle {path}: no such folder or zip")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            for entry in entries:
-                if entry.file_size > MAX_FILE_BYTES:
-                    raise BadInput(f"bundle {path}: {entry.filename} claims {entry.file_size} bytes; refused")
-            return {entry.filename: archive.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise BadInput(f"bundle {path}: not a bundle folder or a readable zip ({error})") from None
+        yield _Folder(path)
+        return
+    with zipfile.ZipFile(path) as archive:
+        yield _Zip(archive)
+
+
+def _read(path: Path, files: _Folder | _Zip, name: str) -> bytes:
+    size = files.size(name)
+    if size is None:
+        raise BadInput(f"bundle {path}: {name} is missing")
+    if size > MAX_FILE_BYTES:
+        raise BadInput(f"bundle {path}: {name} claims {size} bytes; refused")
+    return files.read(name)
 
 
 def _check_manifest(path: Path, raw: bytes) -> Manifest:
@@ -135,6 +173,7 @@ def _check_sense(path: Path, manifest: Manifest) -> None:
     frontend, shape = manifest.frontend, manifest.encoder
     named = [engine.file for engine in manifest.engines.values()]
     named += [manifest.novelty.transitions] if manifest.novelty else []
+    novelty = manifest.novelty
     wrong = {
         "frontend.rate must be 1 to 10000 Hz": not 1 <= frontend.rate <= 10_000,
         "frontend.hop must be 1 to 10000 samples": not 1 <= frontend.hop <= 10_000,
@@ -147,6 +186,11 @@ def _check_sense(path: Path, manifest: Manifest) -> None:
         "encoder.lookahead must be 0 to 2": not 0 <= shape.lookahead <= 2,
         "warmup_hops must be 0 to 10000": not 0 <= manifest.warmup_hops <= 10_000,
         "engines must name at least one engine": not manifest.engines,
+        "encoder.lookahead must be below encoder.context": shape.lookahead >= shape.context,
+        "novelty.scale must be positive": novelty is not None and not novelty.scale > 0,
+        "novelty.smoothing_hops must be 1 to 10000": novelty is not None and not 1 <= novelty.smoothing_hops <= 10_000,
+        "novelty.quantiles must be at least 2 rising numbers": novelty is not None
+        and (len(novelty.quantiles) < 2 or novelty.quantiles != sorted(novelty.quantiles)),
         "every file it uses must be listed in files with its SHA-256": any(
             name not in manifest.files for name in named
         ),
@@ -159,20 +203,24 @@ def _check_sense(path: Path, manifest: Manifest) -> None:
 def load_bundle(path: Path | str | None = None) -> Bundle:
     """Read and verify a bundle folder or zip (default: the one that ships). Raises :class:`BadInput`."""
     path = DEFAULT_BUNDLE if path is None else Path(path)
+    if not path.exists():
+        raise BadInput(f"bundle {path}: no such folder or zip")
     try:
-        contents = _read_all(path)
-    except OSError as error:
-        raise BadInput(f"bundle {path}: cannot be read ({error.strerror})") from None
-    if MANIFEST not in contents:
-        raise BadInput(f"bundle {path}: has no {MANIFEST}")
+        with _opened(path) as files:
+            return _verified(path, files)
+    except _UNREADABLE as error:
+        raise BadInput(f"bundle {path}: cannot be read as a folder or zip ({error})") from None
+
+
+def _verified(path: Path, files: _Folder | _Zip) -> Bundle:
+    contents = {MANIFEST: _read(path, files, MANIFEST)}
     manifest = _check_manifest(path, contents[MANIFEST])
     _check_sense(path, manifest)
     for name, expected in manifest.files.items():
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts:
             raise BadInput(f"bundle {path}: {MANIFEST}: files: {name!r} leaves the bundle; refused")
-        if name not in contents:
-            raise BadInput(f"bundle {path}: {name} is missing")
+        contents[name] = _read(path, files, name)
         if hashlib.sha256(contents[name]).hexdigest() != expected:
             raise BadInput(f"bundle {path}: {name} does not match its SHA-256 in {MANIFEST}; copy the bundle again")
     return Bundle(path, manifest, contents)

@@ -2,16 +2,26 @@
 
 import argparse
 import math
+import os
 import sys
 
 from firmware_bridge.cli import Command
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not value > 0:
-        raise argparse.ArgumentTypeError("must be positive")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value
+
+
+def _can_draw() -> bool:
+    """Whether standard output is a terminal that knows cursor movements and braille."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and encoding == "utf8"
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +53,7 @@ def _run_monitor(args: argparse.Namespace) -> int:
         fast=args.fast,
         duration=args.duration,
         record=args.record,
-    ).run("json" if args.json else "screen" if sys.stdout.isatty() else "plain")
+    ).run("json" if args.json else "screen" if _can_draw() else "plain")
 
 
 def _configure_tokens(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +89,7 @@ def _configure_demo(parser: argparse.ArgumentParser) -> None:
 def _run_demo(args: argparse.Namespace) -> int:
     from edge.demo import demo
 
-    return demo(args.seed, plain=args.plain or not sys.stdout.isatty())
+    return demo(args.seed, plain=args.plain or not _can_draw())
 
 
 MONITOR = Command("watch a source live: wave, tokens, pulse rate, quality, alarms", _configure_monitor, _run_monitor)

@@ -4,6 +4,7 @@ The sensor is its own process that speaks PBF v1, as a real board would; nothing
 """
 
 import contextlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,8 @@ def virtual_sensor(scenario: str, link: Path, seed: int) -> Iterator[None]:
 
 def demo(seed: int, *, plain: bool) -> int:
     """The scripted story of about a minute, then the summary."""
+    # Whatever ends us while things are being opened, the sensor and the folder go with us.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="pulsecode-") as folder:
         link = Path(folder) / "ttyPULSE0"
         print("a virtual pulse sensor on", link, "- sinus, motion, irregular rhythm, a pause, cable pulled and back")

@@ -51,6 +51,8 @@ def describe_summary(s: Summary) -> str:
         lines.append("wire      " + ", ".join(f"{name} {count}" for name, count in s.wire.items() if count))
     if not s.detected:
         lines.append("detected  nothing")
+    if (earlier := sum(s.alarms.values()) - len(s.detected)) > 0:
+        lines.append(f"detected  {earlier} earlier ones, and")
     for event in s.detected:
         end = "still on" if event.offset is None else f"{event.offset:.1f} s"
         lines.append(f"detected  {event.name}, {event.onset:.1f} s – {end} ({event.severity})")

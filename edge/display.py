@@ -53,7 +53,7 @@ class PlainDisplay:
     def __init__(self, out: IO[str]) -> None:
         self._out = out
         self._due = 0.0
-        self._sqi = 0.0
+        self._sqi, self._state = 0.0, "warmup"
 
     def __enter__(self) -> Self:
         return self

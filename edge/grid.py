@@ -25,7 +25,7 @@ F64 = NDArray[np.float64]
 class Hop:
     """One hop on the grid: ``samples`` (hop,) all finite; ``missing`` how many of them stand where samples are
     missing (bridged by a straight line so that filters run on, and never tokenized); ``flags`` seen in it;
-    ``start``/``stop`` its sensor positions; ``segment`` is set on the first hop of a segment."""
+    ``start``/``stop`` its sensor samples' indices; ``segment`` is set on the first hop of a segment."""
 
     samples: F64
     missing: int
@@ -56,9 +56,8 @@ class Grid:
         self._segment: Segment | None = None
         self._begun = False
         self._next = 0  # grid index of the next hop's first sample
-        self.discarded = (
-            0  # received samples of incomplete hops at segment ends, and of hops skipped after an overwrite
-        )
+        # Received samples of incomplete hops at segment ends.
+        self.discarded = 0
 
     def next_hop(self, *, ended: bool = False) -> Hop | None:
         """The next whole hop, or None until more samples come. ``ended``: no more will, ever."""
@@ -67,23 +66,20 @@ class Grid:
             if self._segment is None and not self._enter_segment():
                 return None
             assert self._segment is not None
-            limit = ring.segments[0].after if ring.segments else None
+            last = bool(ring.segments) or ended
+            end = ring.segments[0].position if ring.segments else ring.end
             start, stop = self._span()
-            if limit is not None and stop > limit:
-                self._leave_segment(limit)
-                continue
-            if start < ring.tail or (self._begun and start < ring.consumed):
-                # Unread samples were overwritten: their place is lost, so what follows is a new segment.
-                self._restart_at(max(ring.tail, ring.consumed), "overwritten")
-                continue
-            reach = stop + self._half
-            end = ring.head if limit is None else limit
-            if reach > end and not (ended or limit is not None):
-                return None
-            if stop > end:
+            if self._left(start) < ring.tail:
+                # What it rests on was overwritten: what follows is a new segment.
+                self._restart_at(max(start, ring.tail))
+            elif stop > end:
+                if not last:
+                    return None
                 self._leave_segment(end)
+            elif stop + self._half > end and not last:
                 return None
-            return self._make(start, stop, end)
+            else:
+                return self._make(start, stop, end)
 
     def _enter_segment(self) -> bool:
         if not self.ring.segments:
@@ -98,10 +94,19 @@ class Grid:
         self.ring.consume(end)
         self._segment = None
 
-    def _restart_at(self, index: int, reason: str) -> None:
-        while self.ring.segments and self.ring.segments[0].after <= index:
-            index = max(index, self.ring.segments.popleft().start)
-        self._segment, self._begun, self._next = Segment(index, index, reason), False, 0
+    def _left(self, start: int) -> int:
+        """The first position that a hop from ``start`` on may rest on: taps, and the far end of a bridge."""
+        assert self._segment is not None
+        return max(self._segment.position, start - self._half - self.ring.max_bridge - 1)
+
+    def _restart_at(self, position: int) -> None:
+        segment = self._segment
+        assert segment is not None
+        while self.ring.segments and self.ring.segments[0].position <= position:
+            segment = self.ring.segments.popleft()
+        if segment.position < position:
+            segment = Segment(segment.start + position - segment.position, position, "overwritten")
+        self._segment, self._begun, self._next = segment, False, 0
 
     def _received_between(self, start: int, stop: int) -> int:
         start = max(start, self.ring.tail)
@@ -110,10 +115,10 @@ class Grid:
         return int(np.count_nonzero(self.ring.read(start, stop)[1] & MISSING == 0))
 
     def _span(self) -> tuple[int, int]:
-        """Sensor indices from the next hop's first sample to one past its last one's right neighbour."""
+        """Positions from the next hop's first sample to one past its last."""
         assert self._segment is not None
-        first = self._segment.start + self._next * self.step.numerator // self.step.denominator
-        last = self._segment.start + (self._next + self.hop - 1) * self.step.numerator // self.step.denominator
+        first = self._segment.position + self._next * self.step.numerator // self.step.denominator
+        last = self._segment.position + (self._next + self.hop - 1) * self.step.numerator // self.step.denominator
         return first, last + 1
 
     def _taps(self) -> tuple[NDArray[np.int64], F64]:
@@ -130,25 +135,27 @@ class Grid:
         return self._cache[phase]
 
     def _make(self, start: int, stop: int, end: int) -> Hop:
-        segment = self._segment if not self._begun else None
-        assert self._segment is not None
-        left = max(self._segment.start, self.ring.tail, start - self._half)
+        current = self._segment
+        assert current is not None
+        left = max(current.position, start - self._half)
         values, flags = self._bridged(left, min(end, stop + self._half), end)
         inside = flags[start - left : stop - left]
         if self._half:
             whole, weights = self._taps()
             at = (start - left) + whole[:, None] + np.arange(1 - self._half, self._half + 1)[None, :]
             samples = (values[np.clip(at, 0, len(values) - 1)] * weights).sum(1)
-            nearest = whole + (self._nearest_is_next(weights))
-            missing = int(np.count_nonzero(inside[np.minimum(nearest, len(inside) - 1)] & MISSING))
+            nearest = (start - left) + whole + self._nearest_is_next(weights)
+            missing = int(np.count_nonzero(flags[np.minimum(nearest, len(flags) - 1)] & MISSING))
         else:
             samples = values[start - left : stop - left]
             missing = int(np.count_nonzero(inside & MISSING))
+        segment = None if self._begun else current
         self._begun = True
         self._next += self.hop
         self.ring.consume(self._span()[0])
         union = int(np.bitwise_or.reduce(inside)) if len(inside) else 0
-        return Hop(samples, missing, Flag(union & ~MISSING), start, stop, segment)
+        shift = current.start - current.position
+        return Hop(samples, missing, Flag(union & ~MISSING), start + shift, stop + shift, segment)
 
     def _nearest_is_next(self, weights: F64) -> NDArray[np.int64]:
         """1 where a grid sample is nearer to its right sensor neighbour than to its left one."""
@@ -161,7 +168,7 @@ class Grid:
         if not (flags & MISSING).any():
             return values, flags
         reach = self.ring.max_bridge + 1
-        wide_left = max(self._segment.start, self.ring.tail, left - reach)
+        wide_left = max(self._segment.position, left - reach)
         wide = self.ring.read(wide_left, min(end, right + reach))[0]
         known = np.flatnonzero(~np.isnan(wide))
         wide = np.interp(np.arange(len(wide)), known, wide[known]) if len(known) else np.zeros(len(wide))

@@ -92,7 +92,8 @@ class LatencyReport(msgspec.Struct):
 
 class Summary(Message, tag="summary"):
     """The last line. ``hop_ms``: computing one hop; ``arrival_ms``: from the arrival of a hop's last sample to its
-    outcome (live only); ``cpu_share`` of one core; ``discarded``: received samples of incomplete hops."""
+    outcome (live only); ``cpu_share`` of one core; ``discarded``: received samples of incomplete hops; ``alarms``:
+    how often each was raised; ``detected``: the last of them."""
 
     schema: Literal[1]
     source: str
@@ -115,6 +116,7 @@ class Summary(Message, tag="summary"):
     arrival_ms: LatencyReport | None
     cpu_share: float | None
     clock: ClockReport
+    alarms: dict[str, int]
     detected: list[EventLine]
     wire: dict[str, int]
     ended: str

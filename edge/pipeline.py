@@ -154,6 +154,7 @@ class Pipeline:
             hr=signs.rhythm.hr,
             p_irregular=signs.rhythm.p_irregular,
             last_beat=state.vitals.rhythm.last_beat,
+            unreadable=state.vitals.rhythm.unreadable,
             loudness=float(np.log10(recent / usual)) if usual > 0 and recent > 0 else 0.0,
             evidence=_evidence(signs, state.vitals.rhythm.last_beat),
         )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import LogisticModel
 from firmware_bridge.block import Flag
+from firmware_bridge.errors import BadInput
 
 WINDOW_SECONDS = 8.0
 BEFORE, AFTER = 0.25, 0.35  # s of wave around a beat's steepest point
@@ -51,15 +52,23 @@ class QualityState:
 
 
 def logistic(model: LogisticModel, features: dict[str, float]) -> float:
-    """Probability under a bundle's logistic model; features it does not know are ignored."""
+    """Probability under a bundle's logistic model; features it gives no weight are ignored."""
     z = model.bias + sum(weight * features[name] for name, weight in model.weights.items())
     return float(1 / (1 + np.exp(-np.clip(z, -60, 60))))
+
+
+def check_features(model: LogisticModel | None, known: tuple[str, ...], head: str) -> None:
+    """Refuse a bundle's model that asks for features we do not make; raises :class:`BadInput`."""
+    unknown = sorted(set(model.weights) - set(known)) if model is not None else []
+    if unknown:
+        raise BadInput(f"bundle: {head} has weights for {', '.join(unknown)}; this version knows {', '.join(known)}")
 
 
 class QualityIndex:
     """``step`` takes each hop's raw samples, band-passed wave and confirmed beats."""
 
     def __init__(self, rate: float, hop: int, model: LogisticModel | None) -> None:
+        check_features(model, FEATURES, "quality")
         self.hop, self.model = hop, model
         self._window = round(WINDOW_SECONDS * rate / hop) * hop
         self._before, self._after = round(BEFORE * rate), round(AFTER * rate)

@@ -5,12 +5,14 @@ Irregularity is judged on the last beats by the normalised RMSSD (as in Charlton
 its robust twin, which a single premature beat hardly moves.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.bundle import LogisticModel
-from edge.quality import logistic
+from edge.quality import check_features, logistic
 
 RATE_SECONDS = 10.0  # the rate is the median IBI of this long
 RATE_MIN_IBIS = 4
@@ -45,13 +47,13 @@ class RhythmState:
 
     intervals: list[tuple[float, float]] = field(default_factory=list)
     last_beat: float | None = None
-    unreadable: float = -np.inf
+    unreadable: float = -math.inf
 
     def copy(self) -> "RhythmState":
         return RhythmState(list(self.intervals), self.last_beat, self.unreadable)
 
 
-def irregularity_features(ibis: "np.typing.NDArray[np.float64]") -> dict[str, float]:
+def irregularity_features(ibis: NDArray[np.float64]) -> dict[str, float]:
     """Features of consecutive IBIs, shape (n,), n ≥ 3: dimensionless."""
     change = np.abs(np.diff(ibis))
     return {
@@ -64,6 +66,7 @@ class RhythmTracker:
     """``step`` takes the beats of one hop, in seconds."""
 
     def __init__(self, model: LogisticModel | None) -> None:
+        check_features(model, FEATURES, "rhythm")
         self.model = model
 
     def step(

@@ -2,6 +2,9 @@
 
 Every sample has its absolute index on the sensor's own grid. Gaps are facts about indices; overwriting what nobody
 has read yet is counted; so ``received + missing + overwritten == expected`` holds after every call.
+
+Inside, samples lie one after the other by *position*. A gap short enough to be bridged is kept as NaN; a longer one,
+or a restart of the device, starts a new segment and takes no room, however long it was.
 """
 
 from collections import deque
@@ -11,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_bridge.block import SampleBlock
+from firmware_bridge.block import SampleBlock, Samples
 
 MISSING = 0x40  # our own bit in the ring's per-sample flags, beside the device's
 
@@ -43,13 +46,13 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Samples from ``start`` up to the next segment's ``after`` may share state.
+    """Samples from index ``start`` (at ``position``) up to the next segment may share state.
 
-    ``after`` is where the segment before ended (a gap may lie between); ``reason`` says why this one began.
+    ``reason`` says why it began.
     """
 
     start: int
-    after: int
+    position: int
     reason: str
 
 
@@ -62,17 +65,14 @@ class SampleRing:
         self.capacity, self.max_bridge = capacity, max_bridge
         self._values = np.zeros(capacity)
         self._flags = np.zeros(capacity, np.uint8)
-        self.head = 0  # index after the newest sample
-        self.tail = 0  # oldest index that is still held
-        self.consumed = 0  # everything before this has been used or given up
+        self.head = 0  # index after the newest sample, come or missing
+        self.end = 0  # position after the newest that is held
+        self.tail = 0  # oldest position that is held
+        self.consumed = 0  # every position before this has been used or given up
         self.books = Books()
         self.segments: deque[Segment] = deque()
+        self._came = 0  # index after the newest sample that came
         self._device_segment: int | None = None
-
-    @property
-    def room(self) -> int:
-        """How many samples fit before unread ones are overwritten."""
-        return self.capacity - (self.head - self.consumed)
 
     def write(self, block: SampleBlock) -> Gap | None:
         """Append a block; returns the gap before it, if any. Late samples are dropped and counted.
@@ -80,57 +80,65 @@ class SampleRing:
         A stream starts at index 0, so samples missing before the first block count too; an empty block declares
         the samples before it missing (the end of a recording).
         """
-        values, index = block.values, block.index
+        # A source may count in numpy's integers, which no JSON encoder takes.
+        values, index = block.values, int(block.index)
         if index < self.head:
             self.books.late += min(len(values), self.head - index)
             values, index = values[self.head - index :], self.head
             if not len(values):
                 return None
         missing = index - self.head
-        if len(values):
-            if self._device_segment is None:
-                self.segments.append(Segment(index, index, "start"))
-            elif block.segment != self._device_segment:
-                self.segments.append(Segment(index, self.head, block.gap_reason or "device restarted"))
-            elif missing > self.max_bridge:
-                self.segments.append(Segment(index, self.head, block.gap_reason or "gap"))
-            self._device_segment = block.segment
         gap = Gap(self.head, missing, block.gap_reason or "lost", block.gap_estimated) if missing else None
-        if missing:
-            self.books.missing += missing
-            self._append(np.full(min(missing, self.capacity), np.nan), missing, MISSING)
-        self.books.received += len(values)
-        self._append(values[-self.capacity :], len(values), int(block.flags) & 0xBF)
+        self.books.missing += missing
+        self.head = index
+        if len(values):
+            why = self._break(block, index - self._came)
+            if why is not None:
+                self.segments.append(Segment(index, self.end, why))
+            elif index > self._came:
+                self._append(np.full(index - self._came, np.nan), MISSING)
+            self.books.received += len(values)
+            self._append(values, int(block.flags) & ~MISSING & 0xFF)
+            self.head = self._came = index + len(values)
+            self._device_segment = block.segment
         return gap
 
-    def _append(self, newest: NDArray[np.int32] | NDArray[np.float64], count: int, flags: int) -> None:
-        """Advance by ``count`` samples of which ``newest`` are the last ones (all, unless more than fit)."""
-        head = self.head + count
-        tail = max(self.tail, head - self.capacity)
+    def _break(self, block: SampleBlock, hole: int) -> str | None:
+        """Why ``block``, after ``hole`` missing samples, starts a segment; None if it does not."""
+        if self._device_segment is None:
+            return "start"
+        if block.segment != self._device_segment:
+            return block.gap_reason or "device restarted"
+        return (block.gap_reason or "gap") if hole > self.max_bridge else None
+
+    def _append(self, values: Samples, flags: int) -> None:
+        end = self.end + len(values)
+        tail = max(self.tail, end - self.capacity)
         if tail > self.consumed:
             self._count_overwritten(tail, flags)
-        where = np.arange(head - len(newest), head) % self.capacity
+        newest = values[-self.capacity :]
+        where = np.arange(end - len(newest), end) % self.capacity
         self._values[where] = newest
         self._flags[where] = flags
-        self.head, self.tail = head, tail
+        self.end, self.tail = end, tail
 
     def _count_overwritten(self, tail: int, flags: int) -> None:
         """Unread samples before ``tail`` are lost: those held, and those of this write that never fit."""
-        held = np.arange(self.consumed, min(tail, self.head)) % self.capacity
+        held = np.arange(self.consumed, min(tail, self.end)) % self.capacity
         lost = int(np.count_nonzero(self._flags[held] & MISSING == 0))
         if not flags & MISSING:
-            lost += max(0, tail - max(self.head, self.consumed))
+            lost += max(0, tail - max(self.end, self.consumed))
         self.books.overwritten += lost
         self.books.received -= lost
         self.consumed = tail
 
     def read(self, start: int, stop: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        """Values (NaN where missing) and flags of ``start`` … ``stop``, which must be held."""
-        if not self.tail <= start <= stop <= self.head:
-            raise IndexError(f"samples {start}…{stop} are not all held ({self.tail}…{self.head})")
+        """Values (NaN where missing) and flags at positions ``start`` … ``stop``, which must be held."""
+        if not self.tail <= start <= stop <= self.end:
+            raise IndexError(f"positions {start}…{stop} are not all held ({self.tail}…{self.end})")
         where = np.arange(start, stop) % self.capacity
         return self._values[where], self._flags[where]
 
     def consume(self, upto: int) -> None:
-        """Declare everything before ``upto`` used; it may be overwritten without loss."""
-        self.consumed = max(self.consumed, upto)
+        """Declare every position before ``upto`` used; it may be overwritten without loss."""
+        self.consumed = max(self.consumed, min(upto, self.end))

@@ -1,5 +1,6 @@
 """The live terminal view: the wave, its tokens under it, rate, quality, alarms and the sample books."""
 
+import time
 from collections import deque
 from types import TracebackType
 from typing import Self
@@ -7,23 +8,23 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from rich.color import Color
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.style import Style
-from rich.table import Table
 from rich.text import Text
 
 from edge.describe import TITLES, describe_event, describe_summary
 from edge.messages import ErrorLine, EventLine, Message, Summary
-from edge.monitor import Item, Monitor
+from edge.monitor import Item, Monitor, News
 from edge.pipeline import Outcome
 from edge.wave import braille
-from firmware_bridge.block import Notice
 
-HOPS = 20  # shown at once
-WAVE_ROWS = 9
+HOPS = 20  # shown at once, where the terminal is wide enough
+CELL = (4, 8)  # characters a hop: least and most
+WAVE_ROWS = (2, 9)
 NEWS = 6
+FRAME_SECONDS = 1 / 15  # a recording may run far faster than anyone can look
 LOW, HIGH = -2.6, 3.6  # of the running RMS
 SEVERITY_STYLE = {"high": "bold white on red", "medium": "bold black on yellow", "low": "bold white on blue"}
 
@@ -36,49 +37,62 @@ def _token_style(token: int) -> Style:
 
 
 class ScreenDisplay:
-    """Draws on each hop; keeps only what it shows."""
+    """Draws on each hop, on the terminal's other screen, so that what was there before comes back; keeps only what it
+    shows. Fits any terminal: a small one gets fewer hops, then fewer rows of wave and news."""
 
     def __init__(self, monitor: Monitor, console: Console | None = None) -> None:
         self._monitor = monitor
         self._console = console or Console()
-        self._live = Live(console=self._console, auto_refresh=False, transient=False)
+        self._live = Live(console=self._console, auto_refresh=False, screen=True)
         self._outcomes: deque[Outcome] = deque(maxlen=HOPS)
         self._news: deque[Text] = deque(maxlen=NEWS)
         self._active: dict[str, EventLine] = {}
         self._link = ""
+        self._drawn = -FRAME_SECONDS
 
     def __enter__(self) -> Self:
         self._live.start()
-        self._live.update(self.render(), refresh=True)
+        self._draw()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.update(self.render(), refresh=True)
         self._live.stop()
+        self._console.print(self.render())
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        if now - self._drawn >= FRAME_SECONDS:
+            self._drawn = now
+            self._live.update(self.render(), refresh=True)
 
     def lines(self, lines: list[Message]) -> None:
         """Alarms and link news."""
         for line in lines:
             if isinstance(line, EventLine):
                 style = "bold" if line.offset is None else "dim"
-                self._news.append(Text(f"{line.t:7.1f} s  {describe_event(line)}", style, no_wrap=True))
+                self._news.append(
+                    Text(f"{line.t:7.1f} s  {describe_event(line)}", style, no_wrap=True, overflow="ellipsis")
+                )
                 if line.offset is None:
                     self._active[line.name] = line
                 else:
                     self._active.pop(line.name, None)
             elif isinstance(line, ErrorLine):
-                self._news.append(Text(f"{line.t:7.1f} s  {line.message}", "yellow", no_wrap=True))
+                self._tell(line.t, line.message, "yellow")
+
+    def _tell(self, t: float, text: str, style: str) -> None:
+        self._news.append(Text(f"{t:7.1f} s  {text}", style, no_wrap=True, overflow="ellipsis"))
 
     def item(self, item: Item) -> None:
         """Draw what came."""
         if isinstance(item, Outcome):
             self._outcomes.append(item)
             self._link = ""
-        elif isinstance(item, Notice):
-            self._link = item.text if item.kind in ("lost", "silent") else ""
-        self._live.update(self.render(), refresh=True)
+        elif isinstance(item, News):
+            self._link = item.notice.text if item.notice.kind in ("lost", "silent") else ""
+        self._draw()
 
     def summary(self, summary: Summary) -> None:
         """The closing account."""
@@ -86,81 +100,79 @@ class ScreenDisplay:
 
     def render(self) -> Panel:
         """The whole view."""
-        cell = max(3, min(8, (self._console.width - 4) // HOPS))
+        width, height = self._console.size
+        hops = max(1, min(HOPS, (width - 4) // CELL[0]))
+        cell = max(1, min(CELL[1], (width - 4) // hops))
+        # Everything but the wave and the news takes 6 rows: the frame, beats, tokens, numbers and alarms.
+        room = height - 7
+        rows = max(WAVE_ROWS[0], min(WAVE_ROWS[1], room - NEWS // 2))
+        news = list(self._news)[-NEWS:] + [Text()] * (NEWS - len(self._news))
+        shown = news[max(0, len(self._news) - max(0, room - rows)) :][: max(0, room - rows)]
+        outcomes = list(self._outcomes)[-hops:]
         manifest = self._monitor.bundle.manifest
-        title = f"pulsecode · {manifest.name} {manifest.version} on {self._monitor.engine.name}"
-        parts: list[RenderableType] = [
-            *self._wave(cell),
-            self._tokens(cell),
-            Text(),
-            self._numbers(),
-            self._alarms(),
-            Text(),
-        ]
-        parts += [*self._news, *(Text() for _ in range(NEWS - len(self._news)))]
-        clock = f"{int(self._monitor.t) // 60:02d}:{self._monitor.t % 60:04.1f}"
+        t = self._monitor.t
         return Panel(
-            Group(*parts),
-            title=title,
-            subtitle=f"{clock} · {self._books()}",
-            width=min(self._console.width, HOPS * cell + 4),
+            Group(
+                *self._wave(outcomes, hops, cell, rows),
+                self._tokens(outcomes, hops, cell),
+                self._numbers(),
+                self._alarms(),
+                *shown,
+            ),
+            title=f"pulsecode · {manifest.name} {manifest.version} on {self._monitor.engine.name}",
+            subtitle=f"{int(t) // 60:02d}:{t % 60:04.1f} · {self._books(width - 14)}",
+            width=min(width, hops * cell + 4),
         )
 
-    def _wave(self, cell: int) -> list[Text]:
+    def _wave(self, outcomes: list[Outcome], hops: int, cell: int, rows: int) -> list[Text]:
         hop = self._monitor.bundle.manifest.frontend.hop
-        wave: NDArray[np.float64] = np.full(HOPS * hop, np.nan)
-        beats = [" "] * (HOPS * cell)
-        first = len(wave) - hop * len(self._outcomes)
-        for i, outcome in enumerate(self._outcomes):
+        wave: NDArray[np.float64] = np.full(hops * hop, np.nan)
+        beats = [" "] * (hops * cell)
+        first = len(wave) - hop * len(outcomes)
+        for i, outcome in enumerate(outcomes):
             if not outcome.missing:
                 wave[first + i * hop : first + (i + 1) * hop] = outcome.patch
-        if self._outcomes:
-            seconds = HOPS * self._monitor.bundle.manifest.frontend.hop_seconds
-            end = self._outcomes[-1].t
-            for outcome in self._outcomes:
-                for beat in outcome.beats:
-                    at = int((1 - (end - beat.t) / seconds) * len(beats))
-                    if 0 <= at < len(beats):
-                        beats[at] = "▾"
+        seconds = hops * self._monitor.bundle.manifest.frontend.hop_seconds
+        for outcome in outcomes:
+            for beat in outcome.beats:
+                at = int((1 - (outcomes[-1].t - beat.t) / seconds) * len(beats))
+                if 0 <= at < len(beats):
+                    beats[at] = "▾"
         style = "bright_red" if self._link else "bright_green"
-        rows = braille(wave, HOPS * cell, WAVE_ROWS, LOW, HIGH)
-        return [Text("".join(beats), "bright_magenta"), *(Text(row, style, no_wrap=True) for row in rows)]
+        drawn = braille(wave, hops * cell, rows, LOW, HIGH)
+        return [
+            Text("".join(beats), "bright_magenta", no_wrap=True),
+            *(Text(row, style, no_wrap=True) for row in drawn),
+        ]
 
-    def _tokens(self, cell: int) -> Text:
-        """Each token stands under the patch it labels."""
+    def _tokens(self, outcomes: list[Outcome], hops: int, cell: int) -> Text:
+        """Each token stands under the patch it labels, which came ``lookahead`` hops before it."""
         lookahead = self._monitor.bundle.manifest.encoder.lookahead
-        line = Text(" " * cell * (HOPS - len(self._outcomes)), no_wrap=True)
-        shown = list(self._outcomes)[lookahead:]
-        for outcome in shown:
+        line = Text(" " * cell * (hops - len(outcomes)), no_wrap=True)
+        for outcome in outcomes[lookahead:]:
             if outcome.token is None:
                 line.append("·".center(cell), "dim")
             else:
                 line.append(str(outcome.token.id).center(cell)[:cell], _token_style(outcome.token.id))
         return line
 
-    def _numbers(self) -> Table:
-        table = Table.grid(expand=True)
-        for _ in range(4):
-            table.add_column(justify="left")
+    def _numbers(self) -> Text:
+        line = Text(no_wrap=True, overflow="ellipsis")
         if not self._outcomes:
-            table.add_row(Text("waiting for the sensor …", "dim"))
-            return table
+            return line.append("waiting for the sensor …", "dim")
         last = self._outcomes[-1]
         rhythm, quality = last.rhythm, last.quality
         rate = f"{rhythm.hr:3.0f}" if rhythm.valid and rhythm.hr is not None else " --"
         bar = "█" * round(10 * quality.sqi)
         irregular = "--" if rhythm.p_irregular is None or not rhythm.valid else f"{rhythm.p_irregular:.2f}"
         novelty = "--" if last.novelty is None else f"{last.novelty:.2f}"
-        table.add_row(
-            Text.assemble(("♥ ", "bright_red"), (rate, "bold"), " bpm"),
-            Text.assemble("quality ", (bar, "green"), ("░" * (10 - len(bar)), "dim"), f" {quality.state}"),
-            Text.assemble("irregular ", (irregular, "bold")),
-            Text.assemble("novelty p ", (novelty, "bold")),
-        )
-        return table
+        line.append("♥ ", "bright_red").append(rate, "bold").append(" bpm  quality ")
+        line.append(bar, "green").append("░" * (10 - len(bar)), "dim").append(f" {quality.state:9}")
+        line.append("  irregular ").append(f"{irregular:4}", "bold").append("  novelty p ").append(novelty, "bold")
+        return line
 
     def _alarms(self) -> Text:
-        line = Text(no_wrap=True)
+        line = Text(no_wrap=True, overflow="ellipsis")
         for name, event in self._active.items():
             line.append(f" {TITLES.get(name, name)} ", SEVERITY_STYLE[event.severity])
             line.append(" ")
@@ -170,8 +182,7 @@ class ScreenDisplay:
             line.append("no alarm", "dim")
         return line
 
-    def _books(self) -> str:
-        books = self._monitor.books
-        return (
-            f"received {books.received} + missing {books.missing} + overwritten {books.overwritten} = {books.expected}"
-        )
+    def _books(self, width: int) -> str:
+        b = self._monitor.books
+        spelled = f"received {b.received} + missing {b.missing} + overwritten {b.overwritten} = {b.expected}"
+        return spelled if len(spelled) <= width else f"{b.received} + {b.missing} + {b.overwritten} = {b.expected}"

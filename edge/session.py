@@ -5,31 +5,30 @@ import math
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
-from typing import IO, Literal
+from typing import Literal
 
 from edge.alarms import AlarmLimits
 from edge.bundle import load_bundle
 from edge.display import Display, JsonDisplay, PlainDisplay
 from edge.engines import open_engine
-from edge.messages import Message, encode
-from edge.monitor import Monitor
+from edge.messages import Message
+from edge.monitor import Item, Monitor
 from edge.narrate import Narrator
+from edge.record import Recorder
 from firmware_bridge.errors import BadInput, PulsecodeError
 from firmware_bridge.source import open_source
 
 Style = Literal["json", "screen", "plain"]
 
 
-@dataclass
 class Session:
     """A monitor, its narrator, and where the lines go."""
 
-    monitor: Monitor
-    narrator: Narrator
-    record: IO[bytes] | None
+    def __init__(self, monitor: Monitor, narrator: Narrator, recorder: Recorder | None) -> None:
+        self.monitor, self.narrator = monitor, narrator
+        self._recorder = recorder
+        self._failure: Exception | None = None
 
     @classmethod
     def open(
@@ -46,45 +45,59 @@ class Session:
         """Open everything, cheapest check first; raises :class:`BadInput` before anything is printed."""
         loaded = load_bundle(bundle)
         runner = open_engine(loaded, engine)
-        file = _open_record(record) if record else None
-        opened = open_source(source, loaded.manifest.signal)
-        monitor = Monitor(opened, loaded, runner, limits=limits, fast=fast, duration=duration)
-        return cls(monitor, Narrator(monitor, source), file)
+        with contextlib.ExitStack() as undo:
+            recorder = undo.enter_context(contextlib.closing(Recorder(record))) if record else None
+            opened = undo.enter_context(contextlib.closing(open_source(source, loaded.manifest.signal)))
+            monitor = Monitor(opened, loaded, runner, limits=limits, fast=fast, duration=duration)
+            undo.pop_all()
+        return cls(monitor, Narrator(monitor, source), recorder)
 
     def run(self, style: Style) -> int:
-        """Until the source ends, the duration is reached, or a signal comes; returns the exit status."""
+        """Until the source ends, the duration is reached, or a signal comes; returns the exit status.
+
+        Where the lines can no longer be written to one of their two places, the other one still gets a good end.
+        """
         display = _display(style, self.monitor)
-        failure: PulsecodeError | None = None
-        with _signals(self.monitor), display:
+        with contextlib.ExitStack() as stack:
+            if self._recorder is not None:
+                stack.enter_context(contextlib.closing(self._recorder))
+            stack.enter_context(_signals(self.monitor))
+            stack.enter_context(display)
             try:
                 for item in self.monitor:
-                    self._tell(display, list(self.narrator.lines(item)))
-                    display.item(item)
+                    self._tell(display, list(self.narrator.lines(item)), item)
             except PulsecodeError as error:
-                failure = error
-                self._tell(display, [self.narrator.error(str(error), fatal=True)])
+                self._failure = error
+            last = list(self.narrator.finish())
+            if self._failure is not None:
+                last.append(self.narrator.error(str(self._failure), fatal=True))
             summary = self.narrator.summary()
-            self._tell(display, [summary])
-        display.summary(summary)
-        if self.record is not None:
-            self.record.close()
-        if failure is not None:
-            raise failure
+            self._tell(display, [*last, summary])
+        if self._failure is None or not isinstance(self._failure, OSError):
+            display.summary(summary)
+        if self._failure is not None:
+            raise self._failure
         return 0
 
-    def _tell(self, display: Display, lines: list[Message]) -> None:
-        if self.record is not None:
-            # Line-buffered by hand: whatever happens next, what is in the file is whole lines.
-            self.record.write(b"".join(map(encode, lines)))
-            self.record.flush()
-        display.lines(lines)
+    def _tell(self, display: Display, lines: list[Message], item: Item | None = None) -> None:
+        if not isinstance(self._failure, OSError):
+            try:
+                display.lines(lines)
+                if item is not None:
+                    display.item(item)
+            except OSError as error:  # nobody reads on, or standard output is a full disk
+                self._fail(error)
+        if self._recorder is not None:
+            try:
+                self._recorder.write(lines)
+            except BadInput as error:
+                self._recorder.close()
+                self._recorder = None
+                self._fail(error)
 
-
-def _open_record(name: str) -> IO[bytes]:
-    try:
-        return Path(name).open("ab")
-    except OSError as error:
-        raise BadInput(f"--record {name}: cannot be written ({error.strerror}); choose another file") from None
+    def _fail(self, error: Exception) -> None:
+        self._failure = self._failure or error
+        self.monitor.stop("error")
 
 
 def _display(style: Style, monitor: Monitor) -> Display:
@@ -99,10 +112,10 @@ def _display(style: Style, monitor: Monitor) -> Display:
 
 @contextlib.contextmanager
 def _signals(monitor: Monitor) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the session in good order; a second one at once."""
+    """Ctrl-C and SIGTERM end the session in good order; a second one at once, yet with the terminal restored."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.default_int_handler)
         monitor.stop(f"stopped by {signal.Signals(number).name}")
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -15,31 +15,36 @@ from firmware_bridge.source import open_source
 
 
 def write_tokens(source: str, bundle: str | None, engine: str | None, duration: float, out: str | None) -> int:
-    """Columns ``t`` (s, the patch's start), ``token``, ``p``, ``missing`` (grid samples of the hop that never came;
-    such a hop has no token)."""
+    """Columns ``t`` (s, the patch's start), ``token``, ``p``. A patch that has no token, because a sample it rests on
+    is missing, has no row."""
     loaded = load_bundle(bundle)
     runner = open_engine(loaded, engine)
-    opened = open_source(source, loaded.manifest.signal)
-    if opened.live:
-        opened.close()
-        raise BadInput(f"tokens reads recordings; for the live source {source!r} use `pulsecode monitor --json`")
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(_open(out)) if out else sys.stdout
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("t", "token", "p", "missing"))
-        count = 0
-        for item in Monitor(opened, loaded, runner, fast=True, duration=duration):
-            if isinstance(item, Outcome):
-                token = item.token
-                row = (f"{token.t:.3f}", token.id, f"{token.p:.6f}") if token else (f"{item.t:.3f}", "", "")
-                writer.writerow((*row, item.missing))
-                count += token is not None
+        opened = stack.enter_context(contextlib.closing(open_source(source, loaded.manifest.signal)))
+        if opened.live:
+            raise BadInput(f"tokens reads recordings; for the live source {source!r} use `pulsecode monitor --json`")
+        monitor = Monitor(opened, loaded, runner, fast=True, duration=duration)
+        count = _write(monitor, out)
     print(f"{count} tokens", file=sys.stderr)
     return 0
 
 
-def _open(out: str) -> IO[str]:
+def _write(monitor: Monitor, out: str | None) -> int:
+    if out is None:
+        return _rows(monitor, sys.stdout)
     try:
-        return Path(out).open("w", newline="")
+        with Path(out).open("w", newline="") as file:
+            return _rows(monitor, file)
     except OSError as error:
         raise BadInput(f"--out {out}: cannot be written ({error.strerror}); choose another file") from None
+
+
+def _rows(monitor: Monitor, file: IO[str]) -> int:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("t", "token", "p"))
+    count = 0
+    for item in monitor:
+        if isinstance(item, Outcome) and (token := item.token) is not None:
+            writer.writerow((f"{token.t:.3f}", token.id, f"{token.p:.6f}"))
+            count += 1
+    return count

@@ -171,6 +171,25 @@ class Assembler:
         self._miss(gap)
         return self._deliver(frame, arrival_ns)
 
+    def finish(self, arrival_ns: int) -> list[SampleBlock]:
+        """The recording is over: an empty block for what is missing at its end, if anything is."""
+        gap = self._gap
+        if not gap.missing:
+            return []
+        self.books.gaps += 1
+        self._gap, flags, self._flags = _Gap(), self._flags, Flag.NONE
+        return [
+            SampleBlock(
+                index=self._index,
+                values=np.empty(0, np.int32),
+                arrival_ns=arrival_ns,
+                flags=flags,
+                segment=self.segment,
+                gap_reason=gap.reason,
+                gap_estimated=gap.estimated,
+            )
+        ]
+
     def _place(self, frame: Frame, arrival_ns: int) -> _Gap | None:
         """What is missing before ``frame``; None if it is late."""
         last = self._previous

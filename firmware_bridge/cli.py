@@ -5,12 +5,14 @@ here imports what lies above it, and a command's heavy imports happen inside its
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, version
+from typing import IO, NoReturn
 
 from firmware_bridge.errors import PulsecodeError, not_installed
 
@@ -30,6 +32,13 @@ class Command:
     configure: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
     extra: str = "device"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise PulsecodeError(f"{self.prog.partition(' ')[2]}: {message} (see `{self.prog} --help`)")
 
 
 def _find_commands() -> dict[str, EntryPoint]:
@@ -63,30 +72,63 @@ def _run(command: Command, args: argparse.Namespace) -> int:
         raise not_installed(package, command.extra) from None
 
 
+def _dispatch(args: list[str]) -> int:
+    points = _find_commands()
+    if not args or args[0] in ("-h", "--help"):
+        print(_overview(points))
+        return 0
+    if args[0] in ("-V", "--version"):
+        print(f"pulsecode {version('pulsecode')}")
+        return 0
+    if args[0] not in points:
+        raise PulsecodeError(f"unknown command {args[0]!r}; known: {', '.join(points)}")
+    command = _load(points[args[0]])
+    parser = _Parser(prog=f"pulsecode {args[0]}", description=command.help)
+    command.configure(parser)
+    return _run(command, parser.parse_args(args[1:]))
+
+
+def _prepare_streams() -> None:
+    """Standard streams that neither a closed descriptor nor a plain locale can turn into a traceback."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Opened before anything else, so that no file of ours ever becomes descriptor 1 or 2.
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _flush(stream: IO[str]) -> None:
+    """Flush now, where an error can still be told; at exit Python would print a traceback of its own."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise
+
+
+def _say(text: str) -> None:
+    print(f"pulsecode: {text}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every :class:`PulsecodeError` becomes one line on stderr and its exit status."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    _prepare_streams()
     try:
-        points = _find_commands()
-        if not args or args[0] in ("-h", "--help"):
-            print(_overview(points))
-            return 0
-        if args[0] in ("-V", "--version"):
-            print(f"pulsecode {version('pulsecode')}")
-            return 0
-        if args[0] not in points:
-            raise PulsecodeError(f"unknown command {args[0]!r}; known: {', '.join(points)}")
-        command = _load(points[args[0]])
-        parser = argparse.ArgumentParser(prog=f"pulsecode {args[0]}", description=command.help)
-        command.configure(parser)
-        return _run(command, parser.parse_args(args[1:]))
+        try:
+            return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            _flush(sys.stdout)
     except PulsecodeError as error:
-        print(f"pulsecode: {error}", file=sys.stderr)
+        _say(str(error))
         return error.exit_status
     except KeyboardInterrupt:
-        print("pulsecode: stopped", file=sys.stderr)
+        _say("stopped")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) left; what was printed before stays valid.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return PulsecodeError.exit_status

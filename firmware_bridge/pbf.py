@@ -139,7 +139,8 @@ def unpack_samples(frame: Frame) -> NDArray[np.int32] | NDArray[np.float64]:
         return (upper >> 8).astype(np.int32)
     values = rows.view(_DTYPES[form]).reshape(frame.count, frame.channels)
     if form in (SampleFormat.F16, SampleFormat.F32, SampleFormat.U32):
-        return values.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is a missing sample like any other
+            return values.astype(np.float64)
     return values.astype(np.int32)
 
 

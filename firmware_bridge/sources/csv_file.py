@@ -22,7 +22,9 @@ TIME_NAMES = ("t", "time", "time_s", "time (s)", "time [s]", "seconds")
 SIGNAL_NAMES: dict[Signal, tuple[str, ...]] = {"ppg": ("ppg", "pleth", "ir", "bvp"), "ecg": ("ecg", "ii", "mlii")}
 MISSING = ("", "nan", "na")
 MAX_RATE = 10_000.0
-MAX_SAMPLES = 2**27  # a gap that would make a recording longer than this is a wrong time stamp, not a gap
+MAX_VALUE = 1e100  # energies are squares, and must stay finite
+# Three days at 125 Hz, 256 MiB: a gap that would make a recording longer is a wrong time stamp.
+MAX_SAMPLES = 2**25
 
 
 class Table:
@@ -82,8 +84,10 @@ class Table:
                 if not may_miss:
                     raise self._bad(i, name, "is empty")
                 out[i] = np.nan
-            elif _is_number(cell) and np.isfinite(float(cell)):
+            elif _is_number(cell) and abs(float(cell)) <= MAX_VALUE:
                 out[i] = float(cell)
+            elif _is_number(cell) and np.isfinite(float(cell)):
+                raise self._bad(i, name, f"{cell[:40]!r} is out of range")
             else:
                 raise self._bad(i, name, f"{cell[:40]!r} is not a number")
         return out

@@ -1,5 +1,6 @@
 """Whole arrays with holes as a stream of blocks: what the recording sources share."""
 
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -15,7 +16,8 @@ BLOCK_SECONDS = 0.1
 class Replay:
     """A :class:`~firmware_bridge.source.Source` over ``values`` (n,), of which ``missing`` (n,) were not recorded.
 
-    ``stamps``: whether the recording's own time is the device's clock (then blocks carry ``device_us``).
+    An empty block at the end says that the last samples are missing, if they are. ``stamps``: whether the
+    recording's own time is the device's clock (then blocks carry ``device_us``).
     """
 
     live = False
@@ -41,7 +43,9 @@ class Replay:
     def __iter__(self) -> Iterator[SampleBlock]:
         longest = max(1, round(self.info.rate * BLOCK_SECONDS))
         expected = 0
-        for start, end in runs(~self._missing, longest):
+        total = len(self._missing)
+        last = [(total, total)] if total and self._missing[-1] else []
+        for start, end in itertools.chain(runs(~self._missing, longest), last):
             if self._closed:
                 return
             yield SampleBlock(

@@ -109,6 +109,7 @@ class SerialSource:
             self._heartbeat = Heartbeat.unpack(frame.payload)
         elif frame.type is FrameType.EVENT and frame.payload == END_OF_RECORDING:
             self._ended = True
+            yield from self._assembler.finish(arrival_ns)
         elif frame.type is FrameType.DATA and frame.stream == self._stream:
             self._data_at = time.monotonic()
             if self._troubled:

@@ -61,6 +61,10 @@ class SimSource:
                     gap_reason="cable pulled" if index > expected else "",
                 )
                 expected = chunk.index + end
+        if expected < done and not self._closed:
+            # The cable was still out at the end: an empty block says what is missing.
+            nothing, flags = values[:0], Flag.SYNTHETIC | Flag.LOST_BEFORE
+            yield SampleBlock(done, nothing, time.monotonic_ns(), flags=flags, gap_reason="cable pulled")
 
     def close(self) -> None:
         """Stop iterating at the next block."""

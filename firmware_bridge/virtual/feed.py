@@ -78,6 +78,9 @@ def _channel_runs(track: Track, channel: Channel) -> Iterator[Run]:
         flags = Flag.LOST_BEFORE if start > expected else Flag.NONE
         yield Run(track, start, channel.values[start:end], flags)
         expected = end
+    if expected < len(channel.missing):
+        # And one where it ends, should its last ones be.
+        yield Run(track, len(channel.missing), _none(), Flag.LOST_BEFORE)
 
 
 def _none() -> NDArray[np.int32]:

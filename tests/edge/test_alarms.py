@@ -1,10 +1,11 @@
 """Alarms: what holds long enough starts one, hysteresis keeps it, what cannot be known never starts one."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
-from edge.alarms import STALE_SECONDS, AlarmLimits, Alarms, Event, Observation
+from edge.alarms import AlarmLimits, Alarms, Event, Observation
 
 HOP = 0.4
 CALM = Observation(
@@ -16,6 +17,7 @@ CALM = Observation(
     hr=70.0,
     p_irregular=0.1,
     last_beat=0.0,
+    unreadable=-math.inf,
     loudness=0.0,
     evidence={"sqi": 0.9},
 )
@@ -68,7 +70,7 @@ def test_short_spells_and_the_band_between_on_and_off_do_not_flap() -> None:
 def test_what_cannot_be_known_starts_nothing_and_ends_stale() -> None:
     hidden = {"good": False, "hr": 30.0}
     assert play([(60, hidden)]) == []
-    events = play([(10, {"hr": 30.0}), (STALE_SECONDS + 2, hidden)])
+    events = play([(10, {"hr": 30.0}), (14, hidden)])
     assert names(events) == ["brady", "brady ended"]
     assert events[1].evidence["ended_by"] == "unobservable"
 
@@ -81,6 +83,28 @@ def test_the_warm_up_is_silent_but_for_the_sensor() -> None:
 
 def test_motion_is_not_a_lost_pulse() -> None:
     assert play([(10, {}), (10, {"last_beat": 9.0, "loudness": 1.0})]) == []
+
+
+def test_what_was_not_seen_is_not_lost() -> None:
+    """After the sensor was off for a while, the pulse has the whole pause to show itself."""
+    off = {"last_beat": 9.8, "readable": False, "good": False, "sensor": "off"}
+    back = {"last_beat": 9.8, "unreadable": 20.0}
+    assert "pulse_lost" not in names(play([(10, {}), (10, off), (2.6, back)]))
+    assert names(play([(10, {}), (10, off), (3.6, back)]))[-1] == "pulse_lost"
+
+
+def test_one_beat_in_a_pause_does_not_end_it() -> None:
+    lost = play([(10, {}), (8, {"last_beat": 10.0}), (6, {"last_beat": 18.0}), (10, {})])
+    assert names(lost) == ["pulse_lost", "pulse_lost ended"]
+    assert lost[1].offset is not None and lost[1].offset > 27
+
+
+def test_a_lost_pulse_stays_lost_while_the_wave_says_nothing() -> None:
+    """A flat line is at last taken for a sensor that is off, but nothing has shown that the pulse is back."""
+    gone = {"last_beat": 10.0}
+    flat = {**gone, "sensor": "off", "readable": False, "good": False}
+    events = play([(10, {}), (10, gone), (120, flat), (10, {})])
+    assert names(events) == ["pulse_lost", "sensor_off", "sensor_off ended", "pulse_lost ended"]
 
 
 def test_limits_are_the_users() -> None:

@@ -91,3 +91,15 @@ def test_beats_of_people_in_sinus_rhythm_are_those_of_their_ecg(shared_data: Pat
         near = np.abs(found[:, None] - (truth + delay)[None]).min(1) < 0.15
         f1 = 2 * near.sum() / (len(found) + len(truth))
         assert f1 > 0.95, recording.name
+
+
+@pytest.mark.parametrize("strength", [5.0, 50.0, 5000.0])
+def test_a_burst_of_motion_does_not_deafen_the_detector(strength: float) -> None:
+    """However strong it was, the pulse that follows is found again."""
+    times = np.arange(1.0, 88.0, 0.8)
+    wave = pulses(times, 90.0)
+    noise = np.convolve(np.random.default_rng(5).normal(size=int(15 * RATE)), np.ones(30) / 30, "same")
+    wave[int(30 * RATE) : int(45 * RATE)] += strength * noise / noise.std()
+    found = detect(wave)
+    after = (times > 65).sum()
+    assert after - 1 <= (found > 65).sum() <= after + 1

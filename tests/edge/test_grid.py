@@ -106,3 +106,47 @@ def test_an_overwrite_starts_a_new_segment_and_loses_nothing_else() -> None:
     assert ring.books.overwritten == 150
     assert ring.books.expected == 700
     assert len(found) == 10
+
+
+@pytest.mark.parametrize("period", [8_000_000, 10_000_000, 4_000_000])
+def test_a_gap_longer_than_the_ring_loses_nothing(period: int) -> None:
+    """Even of samples that wait for their right neighbours when the gap comes."""
+    ring = SampleRing(800, 125)
+    grid = Grid(ring, period, 125.0, HOP)
+    count = 0
+    for index in (0, 100_000):
+        ring.write(SampleBlock(index, np.arange(505.0), 0))
+        while grid.next_hop() is not None:
+            count += 1
+    while grid.next_hop(ended=True) is not None:
+        count += 1
+    per_hop = HOP * 8_000_000 // period
+    assert ring.books.overwritten == 0 and ring.books.received == 1010
+    # A hop of 50 grid samples spans at least 50 - 1 steps and one sensor sample.
+    assert count == 2 * len([s for s in range(0, 505, per_hop) if s + (HOP - 1) * 8_000_000 // period + 1 <= 505])
+
+
+@given(at=st.integers(200, 2200), step=st.integers(1, 500))
+def test_what_a_slow_reader_still_gets_is_what_was_sent(at: int, step: int) -> None:
+    """After an overwrite each hop is that of the samples from its segment's start on, never a torn one."""
+    values = np.cumsum(np.random.default_rng(8).normal(size=4000))
+    ring = SampleRing(500, 50)
+    grid = Grid(ring, 10_000_000, 125.0, HOP)
+    found: list[Hop] = []
+    for a, b in ((0, at), (at, at + step), (at + step, 4000)):
+        ring.write(SampleBlock(a, values[a:b], 0))
+        while (hop := grid.next_hop()) is not None:
+            found.append(hop)
+    ring.write(SampleBlock(4000, np.zeros(0), 0))
+    while (hop := grid.next_hop(ended=True)) is not None:
+        found.append(hop)
+    starts = [i for i, hop in enumerate(found) if hop.segment]
+    for first, after in itertools.pairwise([*starts, len(found)]):
+        origin = found[first].start
+        alone = hops_of([SampleBlock(0, values[origin:], 0)], 10_000_000)
+        for mine, other in zip(found[first:after], alone, strict=False):
+            if mine.stop < found[after - 1].stop - 20:  # the last one's right neighbours may belong to nobody
+                assert np.array_equal(mine.samples, other.samples)
+    used = sum(a.stop - a.start for a in found)
+    assert ring.books.expected == 4000
+    assert used <= ring.books.received + len(starts)

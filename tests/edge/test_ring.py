@@ -1,5 +1,7 @@
 """The ring's books balance whatever comes, and what it holds is what was written."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,11 @@ CAPACITY, BRIDGE = 40, 10
 
 def block(index: int, count: int, segment: int = 0) -> SampleBlock:
     return SampleBlock(index, np.arange(index, index + count, dtype=np.int32), 0, segment=segment)
+
+
+def holes(flags: np.ndarray) -> list[int]:
+    """How many missing samples are held between each two that came."""
+    return [int(n) - 1 for n in np.diff(np.flatnonzero(flags & MISSING == 0))]
 
 
 @given(
@@ -40,14 +47,15 @@ def test_books_balance_and_values_stay_true(writes: list[tuple[int, int, int, bo
         assert ring.head == end
         assert books.expected == end
         assert books.received + books.overwritten == len(sent)
-        assert ring.tail == max(0, end - CAPACITY)
-        values, flags = ring.read(ring.tail, ring.head)
-        for i, (value, flag) in enumerate(zip(values, flags, strict=True), ring.tail):
-            if i in sent:
-                assert value == i and not flag & MISSING
-            else:
-                assert np.isnan(value) and flag & MISSING
-        ring.consume(min(ring.head, ring.consumed + use))
+        values, flags = ring.read(ring.tail, ring.end)
+        assert len(values) == min(CAPACITY, ring.end)
+        held = [int(v) for v in values[flags & MISSING == 0]]
+        assert held == sorted(sent)[len(sent) - len(held) :]
+        assert np.isnan(values[flags & MISSING != 0]).all()
+        # Short gaps keep their length; long ones and restarts take no room but start a segment.
+        for (a, b), hole in zip(itertools.pairwise(held), holes(flags), strict=True):
+            assert b - a - 1 == hole or (hole == 0 and b in {s.start for s in ring.segments})
+        ring.consume(ring.consumed + use)
 
 
 def test_overwriting_unread_samples_is_counted_once() -> None:
@@ -67,9 +75,36 @@ def test_a_gap_names_its_reason_and_long_ones_start_a_segment() -> None:
     assert short is not None and (short.index, short.missing, short.reason) == (5, 3, "two frames lost")
     assert len(ring.segments) == 1
     ring.write(block(10 + BRIDGE + 1, 5))
-    assert [s.start for s in ring.segments] == [0, 10 + BRIDGE + 1]
+    assert [(s.start, s.position) for s in ring.segments] == [(0, 0), (10 + BRIDGE + 1, 10)]
     ring.write(block(26, 3, segment=1))
     assert ring.segments[-1].reason == "device restarted"
+
+
+def test_a_gap_takes_no_room_however_long() -> None:
+    ring = SampleRing(CAPACITY, BRIDGE)
+    ring.write(block(0, 30))
+    gap = ring.write(block(10**9, 5))
+    assert gap is not None and gap.missing == 10**9 - 30
+    assert (ring.books.received, ring.books.overwritten, ring.books.expected) == (35, 0, 10**9 + 5)
+    assert [(s.start, s.position) for s in ring.segments] == [(0, 0), (10**9, 30)]
+
+
+def test_declared_pieces_of_a_long_gap_are_one_long_gap() -> None:
+    ring = SampleRing(CAPACITY, BRIDGE)
+    ring.write(block(0, 5))
+    for index in (11, 17):
+        ring.write(block(index, 0))
+    ring.write(block(17, 5))
+    assert [s.start for s in ring.segments] == [0, 17]
+    assert ring.books.missing == 12
+
+
+def test_a_numpy_index_becomes_a_plain_one() -> None:
+    ring = SampleRing(CAPACITY, BRIDGE)
+    gap = ring.write(SampleBlock(np.int64(7), np.zeros(3, np.int32), 0))
+    assert (
+        gap is not None and type(gap.missing) is int and type(ring.head) is int and type(ring.segments[0].start) is int
+    )
 
 
 def test_an_empty_block_declares_the_end_missing() -> None:

@@ -329,6 +329,25 @@ def test_channels_floats_and_frames_that_cannot_be_used() -> None:
     assert irregular.books.unusable_frames == 1
 
 
+def test_what_is_missing_at_the_end_is_told_once() -> None:
+    device, assembler = Device(), Assembler()
+    run(assembler, frames_of(device, 3))
+    assert assembler.finish(0) == []
+    device.skip(33)
+    assert run(assembler, [device.frame(0)]) == []
+    (last,) = assembler.finish(7)
+    assert (last.index, len(last.values), last.gap_reason, last.arrival_ns) == (93, 0, "device lost samples", 7)
+    assert last.flags & Flag.LOST_BEFORE
+    assert (assembler.books.received, assembler.books.missing, assembler.books.gaps) == (60, 33, 1)
+    assert assembler.finish(8) == []
+
+
+def test_a_signalling_nan_is_a_missing_sample() -> None:
+    payload = b"\x00\x00\x80\x3f" + b"\x01\x00\x80\x7f" + b"\x00\x00\x80\x3f"  # 1, sNaN, 1
+    frame = Frame(FrameType.DATA, 0x10, Flag.NONE, 1, 0, 0, PERIOD_NS, 1, SampleFormat.F32, 3, payload)
+    assert [b.index for b in Assembler().push(frame, 0)] == [0, 2]
+
+
 def test_the_period_estimate_is_nominal_until_measured() -> None:
     fit = PeriodFit(PERIOD_NS)
     fit.add(20, 210_000.0)

@@ -78,6 +78,19 @@ def test_csv_time_with_jitter_stays_on_the_grid(tmp_path: Path) -> None:
     assert open_source(uri).info.rate == pytest.approx(50, rel=1e-3)
 
 
+def test_an_empty_block_tells_what_is_missing_at_the_end(tmp_path: Path) -> None:
+    uri = write(tmp_path, "t,ppg\n0,1\n1,2\n2,3\n3,\n4,\n")
+    last = blocks_of(uri)[-1]
+    assert (last.index, len(last.values), last.gap_reason) == (5, 0, "not recorded")
+    whole = write(tmp_path, "t,ppg\n0,1\n1,2\n2,3\n")
+    assert len(blocks_of(whole)[-1].values) == 1
+    # The cable of scenario `unplug` is out from 15 to 18 s.
+    pulled = blocks_of("sim:unplug?duration=17&rate=100")
+    assert (pulled[-2].end, pulled[-1].index, len(pulled[-1].values)) == (1500, 1700, 0)
+    assert pulled[-1].gap_reason == "cable pulled"
+    assert blocks_of("sim:unplug?duration=15&rate=100")[-1].end == 1500
+
+
 def test_csv_one_column_needs_no_name_and_takes_empty_lines_as_missing(tmp_path: Path) -> None:
     assert indexed(blocks_of(write(tmp_path, "counts\n3\n\n5\n\n") + "?rate=10")) == {0: 3, 2: 5}
 
@@ -92,6 +105,7 @@ def test_csv_ecg_column(tmp_path: Path) -> None:
     [
         ("ppg\n1\n2\nabc\n", "?rate=10", "line 4, column 'ppg': 'abc' is not a number"),
         ("t,ppg\n0,1\n0.1,2\n0.2,inf\n", "", "line 4, column 'ppg': 'inf' is not a number"),
+        ("ppg\n1\n-1e200\n", "?rate=10", "line 3, column 'ppg': '-1e200' is out of range"),
         ("t,ppg\n0,1\nx,2\n", "", "line 3, column 't': 'x' is not a number"),
         ("t,ppg\n0,1\n,2\n", "", "line 3, column 't': is empty"),
         ("ppg,x\n1,2\n1\n", "?column=x&rate=1", "line 3, column 'x': is missing, the row has 1 of 2 columns"),

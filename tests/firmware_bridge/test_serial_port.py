@@ -25,6 +25,7 @@ from firmware_bridge.payloads import Heartbeat, Info, StreamDeclaration
 from firmware_bridge.pbf import Frame, FrameType, SampleFormat, pack_samples
 from firmware_bridge.source import Source, open_source
 from firmware_bridge.sources import serial_port
+from firmware_bridge.sources.wfdb_record import read_channel
 from firmware_bridge.virtual.body import Body
 from firmware_bridge.virtual.scenario import Scenario
 
@@ -409,6 +410,9 @@ def play_and_compare(folder: Path, record: Path) -> Source:
         return [(b.index + i, int(v)) for b in blocks for i, v in enumerate(b.values)]
 
     assert samples(played) == samples(direct)
+    # What is missing at the end is told too, by an empty block.
+    assert played[-1].end == direct[-1].end == len(read_channel(record).missing)
+    assert source.counters["received"] + source.counters["missing"] == played[-1].end
     assert played[0].values.dtype == direct[0].values.dtype
     assert source.info.period_ns == open_source(uri).info.period_ns
     assert (source.info.scale, source.info.offset) == (
@@ -423,15 +427,25 @@ def test_a_played_record_is_the_record(tmp_path: Path, big: bool) -> None:
     rng = np.random.default_rng(2)
     values = rng.integers(-30_000, 30_000, (4000, 2)).astype(np.int64) * (60_000 if big else 1)
     missing = -(2**31) if big else -(2**15)
-    values[:13, 1] = values[500:1777, 1] = values[3000, 1] = missing
+    values[:13, 1] = values[500:1777, 1] = values[3000, 1] = values[3990:, 1] = missing
     form = "32" if big else "16"
     wfdb.wrsamp(
         "rec", fs=125, units=["mV", "NU"], sig_name=["II", "PLETH"], d_signal=values, fmt=[form, form],
         adc_gain=[200.0, 4000.7279], baseline=[0, -1998], write_dir=str(tmp_path),
     )  # fmt: skip
     source = play_and_compare(tmp_path, tmp_path / "rec")
-    assert source.counters["missing"] == 13 + 1277 + 1
+    assert source.counters["missing"] == 13 + 1277 + 1 + 10
     assert source.counters["lost_frames"] == 0
+
+
+def test_a_record_without_a_single_sample_is_as_long_on_both_ways(tmp_path: Path) -> None:
+    values = np.full((1000, 1), -(2**15), np.int64)
+    wfdb.wrsamp(
+        "rec", fs=125, units=["NU"], sig_name=["PLETH"], d_signal=values, fmt=["16"],
+        adc_gain=[100.0], baseline=[0], write_dir=str(tmp_path),
+    )  # fmt: skip
+    source = play_and_compare(tmp_path, tmp_path / "rec")
+    assert (source.counters["received"], source.counters["missing"]) == (0, 1000)
 
 
 @pytest.mark.data
