@@ -50,7 +50,7 @@ class Observation:
     sensor: str  # quality state
     readable: bool  # contact, and nothing missing
     good: bool  # quality is believed
-    hr: float | None
+    last_hr: float | None  # bpm over the last beats: turns sooner than the rate that is shown
     p_irregular: float | None
     last_beat: float | None
     unreadable: float  # when a sample was last missing or the sensor off; -inf: never
@@ -102,10 +102,10 @@ def _beyond(limit: float, margin: float) -> Callable[[Observation, bool], bool |
     """Rate below ``limit`` (``margin`` > 0) or above it (``margin`` < 0); ``margin`` is the hysteresis."""
 
     def condition(o: Observation, active: bool) -> bool | None:
-        if not o.good or o.hr is None:
+        if not o.good or o.last_hr is None:
             return None
         edge = limit + (margin if active else 0.0)
-        return o.hr < edge if margin > 0 else o.hr > edge
+        return o.last_hr < edge if margin > 0 else o.last_hr > edge
 
     return condition
 
@@ -131,7 +131,7 @@ def rules(limits: AlarmLimits) -> tuple[Rule, ...]:
         Rule("sensor_off", "low", 1.0, 1.0, _sensor_off, needs_warm=False),
         # One beat in a pause is not the pulse back. Nor is a wave so flat that it says nothing: this one latches.
         Rule("pulse_lost", "high", 0.0, limits.pause + 1.0, pulse_lost, stale_seconds=math.inf),
-        Rule("brady", "high", 4.0, 4.0, _beyond(limits.low_rate, LOW_MARGIN)),
+        Rule("brady", "high", 2.0, 4.0, _beyond(limits.low_rate, LOW_MARGIN)),
         Rule("tachy", "high", 4.0, 4.0, _beyond(limits.high_rate, -HIGH_MARGIN)),
         Rule("irregular", "medium", 6.0, 8.0, irregular, stale_seconds=30.0),
     )

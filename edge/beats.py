@@ -8,6 +8,7 @@ without a steeper one (so the dicrotic wave never does). The idea of tracking th
 
 import math
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ REFRACTORY = 0.30  # s; 200 bpm
 THRESHOLD = 0.40  # of the median slope of the recent beats
 FLOOR = 0.15  # the threshold never sinks below this share of it
 SINK_AFTER = 1.5  # in median intervals: then the threshold starts to sink
+LEAST_STEPS = 0.6  # resolution steps a sample; one step through the band-pass makes 0.2
 WEAK = 1.5  # times the last beat: no threshold stands on more than that
 FORGET_AFTER, FORGET_HALF = 5.0, 1.5  # s without a beat, then the half-life of what is remembered
 MEMORY = 8  # beats
@@ -51,8 +53,11 @@ class BeatState:
 class BeatDetector:
     """Pure function of state and hop: ``step`` updates the state and returns the beats confirmed by this hop."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, resolution: float = 0.0) -> None:
+        """``rate`` Hz of the wave; ``resolution``: the smallest step of a raw sample, 0 if unknown."""
         self.rate = rate
+        # A single step of the sensor's own resolution is no pulse, however quiet the rest is.
+        self._least = LEAST_STEPS * resolution
         self._refractory = REFRACTORY * rate
 
     def step(self, state: BeatState, filtered: F64) -> list[Beat]:
@@ -78,7 +83,7 @@ class BeatDetector:
         if state.candidate is not None:
             if new.slope > state.candidate.slope:
                 state.candidate = new
-        elif new.slope > self._threshold(state, new.position) and (
+        elif new.slope > max(self._least, self._threshold(state, new.position)) and (
             state.previous is None or new.position - state.previous >= self._refractory
         ):
             state.candidate = new
@@ -98,7 +103,7 @@ class BeatDetector:
         if not state.slopes:
             return 0.0
         # After a weak beat a weak one may follow: a pulse that fades at once must not be lost for eight beats.
-        reference = min(float(np.median(state.slopes)), WEAK * state.slopes[-1])
+        reference = min(median(state.slopes), WEAK * state.slopes[-1])
         if state.previous is None:
             return THRESHOLD * reference
         # After strong motion a pulse is far below anything remembered: what brings no beat is forgotten in the end.
@@ -106,5 +111,5 @@ class BeatDetector:
         reference *= math.pow(0.5, forgetting / FORGET_HALF)
         if not state.intervals:
             return THRESHOLD * reference
-        quiet = (now - state.previous) / float(np.median(state.intervals)) - SINK_AFTER
+        quiet = (now - state.previous) / median(state.intervals) - SINK_AFTER
         return reference * max(FLOOR, THRESHOLD * (1 - 0.25 * max(0.0, quiet)))

@@ -151,7 +151,7 @@ class Pipeline:
             sensor=signs.quality.state,
             readable=signs.readable and signs.quality.state != "warmup",
             good=signs.good,
-            hr=signs.rhythm.hr,
+            last_hr=signs.rhythm.last_hr,
             p_irregular=signs.rhythm.p_irregular,
             last_beat=state.vitals.rhythm.last_beat,
             unreadable=state.vitals.rhythm.unreadable,

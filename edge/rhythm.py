@@ -16,6 +16,7 @@ from edge.quality import check_features, logistic
 
 RATE_SECONDS = 10.0  # the rate is the median IBI of this long
 RATE_MIN_IBIS = 4
+LAST_IBIS = 5  # the latest rate, which alarms look at, is the median of so many
 IRREGULAR_SECONDS = 24.0
 IRREGULAR_MIN_IBIS = 10
 IBI_RANGE = (0.25, 3.0)  # s: 240 to 20 bpm
@@ -33,9 +34,11 @@ class PulseBeat:
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """``hr`` bpm or None; ``p_irregular`` 0–1 or None; ``valid`` only where the signal quality allows belief."""
+    """``hr`` bpm or None, and ``last_hr`` over the last beats only; ``p_irregular`` 0–1 or None; ``valid`` only where
+    the signal quality allows belief."""
 
     hr: float | None
+    last_hr: float | None
     p_irregular: float | None
     valid: bool
     features: dict[str, float]
@@ -86,11 +89,13 @@ class RhythmTracker:
         recent = [ibi for t, ibi in state.intervals if t > now - RATE_SECONDS]
         beating = state.last_beat is not None and now - state.last_beat <= IBI_RANGE[1]
         hr = 60 / float(np.median(recent)) if beating and len(recent) >= RATE_MIN_IBIS else None
+        last = [ibi for _, ibi in state.intervals[-LAST_IBIS:]]
+        last_hr = 60 / float(np.median(last)) if hr is not None and len(last) == LAST_IBIS else None
         features: dict[str, float] = {}
         if len(state.intervals) >= IRREGULAR_MIN_IBIS:
             features = irregularity_features(np.array([ibi for _, ibi in state.intervals]))
         p = logistic(self.model, features) if self.model is not None and features else None
-        return found, Rhythm(hr, p, good and hr is not None, features)
+        return found, Rhythm(hr, last_hr, p, good and hr is not None, features)
 
     @staticmethod
     def _countable(state: RhythmState, t: float) -> float | None:

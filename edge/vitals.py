@@ -13,6 +13,8 @@ from edge.quality import Quality, QualityIndex, QualityState
 from edge.rhythm import PulseBeat, Rhythm, RhythmState, RhythmTracker
 from firmware_bridge.block import StreamInfo
 
+SETTLE_HOPS = 10  # after a start the filter still rings and the beat detector knows nothing
+
 
 @dataclass(frozen=True, slots=True)
 class VitalSigns:
@@ -68,7 +70,7 @@ class Vitals:
         # Raw reflectance counts fall as blood volume rises; the models know pulses that rise.
         self._polarity = -1.0 if info.scale < 0 else 1.0
         self._frontend = Frontend(config)
-        self._beats = BeatDetector(config.rate)
+        self._beats = BeatDetector(config.rate, info.resolution)
         self._quality = QualityIndex(config.rate, config.hop, quality)
         self._rhythm = RhythmTracker(rhythm)
 
@@ -88,7 +90,8 @@ class Vitals:
         t = self.time(state, state.hops * self.config.hop)
         positions = [beat.position for beat in self._beats.step(state.beats, filtered)]
         quality = self._quality.step(state.quality, samples, filtered, positions, hop.flags, hop.missing)
-        readable = quality.state not in ("off", "saturated", "missing")
+        settled = state.hops > SETTLE_HOPS
+        readable = settled and quality.state not in ("off", "saturated", "missing")
         good = quality.state == "good" and state.hops > self.warmup_hops
         times = [self.time(state, position) for position in positions]
         beats, rhythm = self._rhythm.step(state.rhythm, t, times, readable, good)

@@ -29,7 +29,8 @@ class StreamInfo:
 
     ``period_ns`` is the sample period in ns that sample times are computed with: the device's nominal one unless
     the user decided otherwise (``?rate=``), never a silent guess. ``physical = (count - offset) * scale``; a
-    negative ``scale`` means counts fall as blood volume rises (raw reflectance PPG).
+    negative ``scale`` means counts fall as blood volume rises (raw reflectance PPG). ``resolution`` is the smallest
+    step of a value: 1 where values are a converter's counts, 0 where it is not known.
     """
 
     signal: Signal
@@ -38,6 +39,7 @@ class StreamInfo:
     unit: str = "counts"
     scale: float = 1.0
     offset: float = 0.0
+    resolution: float = 0.0
     device: str = ""
     rate_decision: str = "nominal"
 

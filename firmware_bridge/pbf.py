@@ -43,6 +43,9 @@ class FrameType(enum.IntEnum):
     PONG = 0x23
 
 
+FLOAT = 0x10  # the bit of a sample format that says its values are floating point
+
+
 class SampleFormat(enum.IntEnum):
     """Low nibble: bytes a value; high nibble: 0 unsigned, 1 float, 2 signed."""
 

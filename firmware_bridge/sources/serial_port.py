@@ -14,7 +14,7 @@ from firmware_bridge.assembler import Assembler
 from firmware_bridge.block import Notice, SampleBlock, Signal, StreamInfo
 from firmware_bridge.errors import BadInput, SourceLost
 from firmware_bridge.payloads import END_OF_RECORDING, REQUEST_INFO, Heartbeat, Info, StreamDeclaration
-from firmware_bridge.pbf import FIRST_STREAM, Decoder, Frame, FrameType
+from firmware_bridge.pbf import FIRST_STREAM, FLOAT, Decoder, Frame, FrameType
 from firmware_bridge.source import SourceUri
 from firmware_bridge.sources.port import LinkLost, Port
 from firmware_bridge.sources.serial_settings import Settings
@@ -213,6 +213,7 @@ class SerialSource:
             unit=declared.unit,
             scale=-declared.scale if settings.invert else declared.scale,
             offset=declared.offset,
+            resolution=0.0 if first.sample_format & FLOAT else 1.0,
             device=device,
             rate_decision="nominal" if settings.rate is None else "user",
         )

@@ -28,6 +28,7 @@ class SimSource:
             period_ns=round(1e9 / body.rate),
             unit=UNITS[signal],
             scale=POLARITY[signal],
+            resolution=1.0,
             device=f"sim {body.scenario.name}",
         )
         self.body = body

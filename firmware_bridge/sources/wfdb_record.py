@@ -151,6 +151,7 @@ def read_channel(path: str | Path, signal: Signal = "ppg", name: str | None = No
         unit=unit,
         scale=1 / gain,
         offset=baseline,
+        resolution=1.0,
         device=f"wfdb {path.name}",
         rate_decision="header",
     )

@@ -14,7 +14,7 @@ CALM = Observation(
     sensor="good",
     readable=True,
     good=True,
-    hr=70.0,
+    last_hr=70.0,
     p_irregular=0.1,
     last_beat=0.0,
     unreadable=-math.inf,
@@ -46,8 +46,8 @@ def test_calm_is_silent() -> None:
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("brady", {"hr": 35.0}),
-        ("tachy", {"hr": 150.0}),
+        ("brady", {"last_hr": 35.0}),
+        ("tachy", {"last_hr": 150.0}),
         ("irregular", {"p_irregular": 0.9}),
         ("sensor_off", {"sensor": "off", "readable": False, "good": False}),
         ("pulse_lost", {"last_beat": 1.0}),
@@ -62,21 +62,21 @@ def test_each_alarm_starts_and_ends(name: str, changes: dict[str, object]) -> No
 
 
 def test_short_spells_and_the_band_between_on_and_off_do_not_flap() -> None:
-    assert play([(10, {}), (3.6, {"hr": 35.0}), (10, {})]) == []
-    wobble = [(1.2, {"hr": hr}) for hr in (39.0, 42.0) * 20]
-    assert names(play([(6, {"hr": 35.0}), *wobble])) == ["brady"]
+    assert play([(10, {}), (1.6, {"last_hr": 35.0}), (10, {})]) == []
+    wobble = [(1.2, {"last_hr": hr}) for hr in (39.0, 42.0) * 20]
+    assert names(play([(6, {"last_hr": 35.0}), *wobble])) == ["brady"]
 
 
 def test_what_cannot_be_known_starts_nothing_and_ends_stale() -> None:
-    hidden = {"good": False, "hr": 30.0}
+    hidden = {"good": False, "last_hr": 30.0}
     assert play([(60, hidden)]) == []
-    events = play([(10, {"hr": 30.0}), (14, hidden)])
+    events = play([(10, {"last_hr": 30.0}), (14, hidden)])
     assert names(events) == ["brady", "brady ended"]
     assert events[1].evidence["ended_by"] == "unobservable"
 
 
 def test_the_warm_up_is_silent_but_for_the_sensor() -> None:
-    cold = {"warm": False, "hr": 30.0, "last_beat": 0.0, "p_irregular": 1.0}
+    cold = {"warm": False, "last_hr": 30.0, "last_beat": 0.0, "p_irregular": 1.0}
     assert play([(30, cold)]) == []
     assert names(play([(30, {**cold, "sensor": "off"})])) == ["sensor_off"]
 
@@ -108,14 +108,14 @@ def test_a_lost_pulse_stays_lost_while_the_wave_says_nothing() -> None:
 
 
 def test_limits_are_the_users() -> None:
-    assert names(play([(20, {"hr": 52.0})], AlarmLimits(low_rate=55))) == ["brady"]
+    assert names(play([(20, {"last_hr": 52.0})], AlarmLimits(low_rate=55))) == ["brady"]
 
 
 def test_an_end_of_stream_ends_what_is_active() -> None:
     alarms = Alarms(AlarmLimits())
     states = alarms.start()
     for i in range(30):
-        alarms.step(states, replace(CALM, now=i * HOP, hr=30.0, last_beat=i * HOP))
+        alarms.step(states, replace(CALM, now=i * HOP, last_hr=30.0, last_beat=i * HOP))
     ended = alarms.end(states, 12.0, "end of stream")
     assert names(ended) == ["brady ended"] and ended[0].offset == 12.0
     assert alarms.end(states, 13.0, "again") == []

@@ -103,3 +103,17 @@ def test_a_burst_of_motion_does_not_deafen_the_detector(strength: float) -> None
     found = detect(wave)
     after = (times > 65).sum()
     assert after - 1 <= (found > 65).sum() <= after + 1
+
+
+def test_rounding_steps_of_a_flat_line_are_no_pulse() -> None:
+    """True asystole: the pulse stops, and what is left is the converter's last bit now and then."""
+    rng = np.random.default_rng(6)
+    wave = np.round(400 * pulses(np.arange(1.0, 20.0, 0.8), 90.0) + np.linspace(0, 12, 90 * 125))
+    wave[22 * 125 :] += rng.random(68 * 125) < 0.02
+    frontend = Frontend(WindowConfig().frontend("ppg"))
+    detector, state, filtered = BeatDetector(RATE, resolution=1.0), BeatState(), frontend.start()
+    found = []
+    for hop in wave[: len(wave) // 50 * 50].reshape(-1, 50):
+        found += [b.position / RATE for b in detector.step(state, frontend.step(filtered, hop)[0])]
+    assert len(found) > 20
+    assert max(found) < 21
