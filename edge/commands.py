@@ -36,6 +36,7 @@ def _configure_monitor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of the live view")
     parser.add_argument("--fast", action="store_true", help="run a recording as fast as it goes")
     parser.add_argument("--record", metavar="F.jsonl", help="also append the JSON lines to a file")
+    parser.add_argument("--picture", metavar="F.svg", help="draw the view as it stands at the end")
     parser.add_argument("--low-rate", type=_positive, default=40.0, metavar="BPM", help="brady below (default 40)")
     parser.add_argument("--high-rate", type=_positive, default=140.0, metavar="BPM", help="tachy above (default 140)")
 
@@ -53,6 +54,7 @@ def _run_monitor(args: argparse.Namespace) -> int:
         fast=args.fast,
         duration=args.duration,
         record=args.record,
+        picture=args.picture,
     ).run("json" if args.json else "screen" if _can_draw() else "plain")
 
 

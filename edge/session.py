@@ -6,18 +6,21 @@ import signal
 import sys
 from collections.abc import Iterator
 from types import FrameType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edge.alarms import AlarmLimits
 from edge.bundle import load_bundle
 from edge.display import Display, JsonDisplay, PlainDisplay
 from edge.engines import open_engine
 from edge.messages import Message
-from edge.monitor import Item, Monitor
+from edge.monitor import Ended, Item, Monitor
 from edge.narrate import Narrator
 from edge.record import Recorder
 from firmware_bridge.errors import BadInput, PulsecodeError
 from firmware_bridge.source import open_source
+
+if TYPE_CHECKING:
+    from edge.picture import Picture
 
 Style = Literal["json", "screen", "plain"]
 
@@ -25,9 +28,12 @@ Style = Literal["json", "screen", "plain"]
 class Session:
     """A monitor, its narrator, and where the lines go."""
 
-    def __init__(self, monitor: Monitor, narrator: Narrator, recorder: Recorder | None) -> None:
+    def __init__(
+        self, monitor: Monitor, narrator: Narrator, recorder: Recorder | None, picture: "Picture | None"
+    ) -> None:
         self.monitor, self.narrator = monitor, narrator
         self._recorder = recorder
+        self._picture = picture
         self._failure: Exception | None = None
 
     @classmethod
@@ -41,6 +47,7 @@ class Session:
         fast: bool = False,
         duration: float = math.inf,
         record: str | None = None,
+        picture: str | None = None,
     ) -> "Session":
         """Open everything, cheapest check first; raises :class:`BadInput` before anything is printed."""
         loaded = load_bundle(bundle)
@@ -49,8 +56,9 @@ class Session:
             recorder = undo.enter_context(contextlib.closing(Recorder(record))) if record else None
             opened = undo.enter_context(contextlib.closing(open_source(source, loaded.manifest.signal)))
             monitor = Monitor(opened, loaded, runner, limits=limits, fast=fast, duration=duration)
+            drawn = _picture(monitor, picture) if picture else None
             undo.pop_all()
-        return cls(monitor, Narrator(monitor, source), recorder)
+        return cls(monitor, Narrator(monitor, source), recorder, drawn)
 
     def run(self, style: Style) -> int:
         """Until the source ends, the duration is reached, or a signal comes; returns the exit status.
@@ -75,11 +83,16 @@ class Session:
             self._tell(display, [*last, summary])
         if self._failure is None or not isinstance(self._failure, OSError):
             display.summary(summary)
+        if self._picture is not None:
+            self._picture.save()
         if self._failure is not None:
             raise self._failure
         return 0
 
     def _tell(self, display: Display, lines: list[Message], item: Item | None = None) -> None:
+        if self._picture is not None and item is not None and not isinstance(item, Ended):
+            # What ends with the stream is not in the picture: it shows the last moment alive.
+            self._picture.see(lines, item)
         if not isinstance(self._failure, OSError):
             try:
                 display.lines(lines)
@@ -108,6 +121,12 @@ def _display(style: Style, monitor: Monitor) -> Display:
     from edge.screen import ScreenDisplay
 
     return ScreenDisplay(monitor)
+
+
+def _picture(monitor: Monitor, path: str) -> "Picture":
+    from edge.picture import Picture  # draws with rich, which JSON lines can do without
+
+    return Picture(monitor, path)
 
 
 @contextlib.contextmanager

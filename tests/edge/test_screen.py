@@ -1,7 +1,11 @@
 """The live view fits whatever terminal it is given, and says what is going on."""
 
 import io
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -63,3 +67,14 @@ def test_it_says_what_is_going_on() -> None:
     assert "port hung up" in "\n".join(view(80, 24, 16.0, lost))
     back = News(25.5, Notice("restored", "samples again", 0))
     assert "port hung up" not in "\n".join(view(80, 24, 16.0, lost, back))
+
+
+def test_a_picture_shows_the_last_moment_alive(tmp_path: Path) -> None:
+    out = tmp_path / "view.svg"
+    command = [sys.executable, "-m", "firmware_bridge", "monitor", "sim:pause?duration=28", "--fast", "--json"]
+    done = subprocess.run([*command, "--picture", str(out)], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = "".join(ElementTree.parse(out).getroot().itertext()).replace("\N{NO-BREAK SPACE}", " ")
+    assert "PULSE LOST" in text and "received 2800" in text and "▾" in text
+    done = subprocess.run([*command, "--picture", str(tmp_path)], check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and str(tmp_path) in done.stderr
