@@ -10,7 +10,7 @@ from edge.monitor import Item, Monitor
 from edge.screen import ScreenDisplay
 from firmware_bridge.errors import BadInput
 
-COLUMNS, ROWS = 104, 24
+COLUMNS, ROWS = 104, 20
 
 
 class Picture:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from firmware_bridge.cli import Command
+from firmware_bridge.errors import BadInput
 
 ENGINE_CHOICES = ("litert", "onnx")
 
@@ -39,6 +40,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", metavar="DIR", type=Path, help="where prepared windows are kept (default: cache)")
     parser.add_argument("--windows", metavar="N", type=_positive, default=300, help="held-out windows to judge on")
     parser.add_argument("--engines", type=_engines, default=ENGINE_CHOICES, help="comma-separated: litert,onnx")
+    parser.add_argument("--no-heads", action="store_true", help="a bundle that judges neither quality nor rhythm")
     parser.add_argument("--name", help="the bundle's name (default: from --out)")
     parser.add_argument("--max-mb", type=float, default=2.0, help="refuse a larger bundle (default: 2)")
 
@@ -56,13 +58,18 @@ def _run(args: argparse.Namespace) -> int:
 
     console = Console(stderr=True, highlight=False)
     run = load_run(find_run(args.run))
+    if run.signal == "ppg" and run.heads is None and not args.no_heads:
+        raise BadInput(
+            f"run {args.run}: no heads.json there or beside it, so nothing could ever alarm; "
+            f"make it with `pulsecode train heads --out {Path(args.run).parent / 'heads'}` or give --no-heads"
+        )
     check_target(args.out)
     windows = prepare_windows(data_folder(args.data), run.windows, args.cache or CACHE, console)
     outcome = quantize_run(run, windows, method=args.method, engines=args.engines, limit=args.windows)
     material = outcome.material
     with Steps() as steps:
         novelty = fit_novelty(first_engine(outcome), material.calibration, material.choosing, material.judging, steps)
-    heads = run.heads
+    heads = None if args.no_heads else run.heads
     bundle = pack(
         outcome,
         args.out,

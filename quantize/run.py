@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from edge.frontend import FrontendConfig
 from firmware_bridge.block import Signal
 from firmware_bridge.errors import BadInput
-from trainer.device_heads import HeadsFile
+from trainer.device_heads import HEADS, HeadsFile, load_heads
 from trainer.encoder import Encoder
 from trainer.run_folder import RunFolder
 from trainer.stages import load_student
@@ -23,7 +21,7 @@ RUNS = Path("runs")
 class TrainedRun:
     """An encoder with its weights (in evaluation mode), how its windows were cut and behind which front end, and the
     run's own ``evaluation.json`` (empty if it was never evaluated). ``heads``: the device's quality and rhythm models,
-    from ``heads.json`` in the run's folder or beside it."""
+    from ``heads.json`` in the run's folder, beside it or in a run ``heads`` beside it."""
 
     name: str
     signal: Signal
@@ -86,10 +84,8 @@ def _evaluation(path: Path) -> dict[str, Any]:
 
 def _heads(path: Path, signal: Signal) -> HeadsFile | None:
     """The heads judge a pulse wave, so only a PPG encoder's bundle carries them."""
-    for file in (path / "heads.json", path.resolve().parent / "heads.json"):
-        if signal == "ppg" and file.exists():
-            try:
-                return msgspec.json.decode(file.read_bytes(), type=HeadsFile)
-            except (OSError, msgspec.DecodeError) as error:
-                raise BadInput(f"run file {file}: cannot be read ({error}); fit the heads again") from None
+    beside = path.resolve().parent
+    for folder in (path, beside, beside / "heads"):
+        if signal == "ppg" and (folder / HEADS).exists():
+            return load_heads(folder)
     return None

@@ -26,7 +26,7 @@ class EncoderConfig:
     context: int = 25
     codebook_size: int = 512
     lookahead: int = 1
-    dropout: float = 0.1
+    dropout: float = 0.25
 
     def to_dict(self) -> dict[str, int | float]:
         """For a run folder's config."""

@@ -157,7 +157,7 @@ def damage(folder: Path, what: str) -> None:
         ("evaluation damaged", "evaluation.json: is not a JSON object"),
         ("other front end", "windows were cut in another way"),
         ("other hop", "weights"),
-        ("heads damaged", "heads.json: cannot be read"),
+        ("heads damaged", "heads.json: Expected `object`"),
     ],
 )
 def test_a_run_that_cannot_be_used_ends_in_one_line(
