@@ -183,7 +183,16 @@ def test_bad_arguments_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
         ([run, "--out", str(tmp_path / "b"), "--data", str(tmp_path / "nowhere")], "no such folder"),
         ([run, "--out", str(tmp_path / "b"), "--data", str(taken)], "holds no WFDB header"),
     ):
-        assert main(["quantize", *arguments]) == 2
+        assert main(["quantize", *arguments, "--no-heads"]) == 2
         err = capsys.readouterr().err
         assert said in err
         assert err.count("\n") == 1
+
+
+def test_a_bundle_that_could_never_alarm_is_not_made_by_accident(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(tiny_run.write_run(tmp_path / "run"))
+    assert main(["quantize", run, "--out", str(tmp_path / "b")]) == 2
+    err = capsys.readouterr().err
+    assert "heads.json" in err and "pulsecode train heads" in err and len(err.splitlines()) == 1
