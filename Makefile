@@ -55,4 +55,4 @@ bundle: dev
 figures: dev
 	@$(BIN)/pulsecode bench latency --run runs/default/ppg --out benchmarks/results
 	@$(BIN)/pulsecode bench alarms --out benchmarks/results
-	@$(BIN)/pulsecode monitor 'sim:story?seed=1' --duration 47.5 --fast --picture benchmarks/results/monitor.svg
+	@$(BIN)/pulsecode monitor 'sim:story?seed=1' --duration 56.5 --fast --picture benchmarks/results/monitor.svg

@@ -32,7 +32,7 @@ class AlarmLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     low_rate: float = 40.0
     high_rate: float = 140.0
     pause: float = 3.0
-    irregular: float = 0.5
+    irregular: float = 0.9
 
     def __post_init__(self) -> None:
         if not self.low_rate + LOW_MARGIN < self.high_rate - HIGH_MARGIN:
@@ -133,7 +133,8 @@ def rules(limits: AlarmLimits) -> tuple[Rule, ...]:
         Rule("pulse_lost", "high", 0.0, limits.pause + 1.0, pulse_lost, stale_seconds=math.inf),
         Rule("brady", "high", 2.0, 4.0, _beyond(limits.low_rate, LOW_MARGIN)),
         Rule("tachy", "high", 4.0, 4.0, _beyond(limits.high_rate, -HIGH_MARGIN)),
-        Rule("irregular", "medium", 6.0, 8.0, irregular, stale_seconds=30.0),
+        # Atrial fibrillation lasts; premature beats make a window irregular for a while.
+        Rule("irregular", "medium", 20.0, 30.0, irregular, stale_seconds=30.0),
     )
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from edge.session import Session
 from firmware_bridge.errors import BadInput
+from firmware_bridge.virtual.scenario import Scenario
 
-STORY_SECONDS = 64.0
+AFTER_SECONDS = 1.0  # the story begins again; the demo ends before its second sentence
 START_SECONDS = 15.0
 
 
@@ -53,5 +54,5 @@ def demo(seed: int, *, plain: bool) -> int:
         link = Path(folder) / "ttyPULSE0"
         print("a virtual pulse sensor on", link, "- sinus, motion, irregular rhythm, a pause, cable pulled and back")
         with virtual_sensor("story", link, seed):
-            session = Session.open(f"serial:{link}?device=pbf", duration=STORY_SECONDS)
+            session = Session.open(f"serial:{link}?device=pbf", duration=Scenario.find("story").seconds + AFTER_SECONDS)
             return session.run("plain" if plain else "screen")

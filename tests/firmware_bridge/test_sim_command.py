@@ -24,7 +24,7 @@ from firmware_bridge.virtual.scenario import Scenario
 def test_out_writes_samples_and_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "story.csv"
     assert main(["sim", "story", "--out", str(path), "--seed", "4", "--rate", "125"]) == 0
-    assert "wrote 7875 samples" in capsys.readouterr().out
+    assert "wrote 9000 samples" in capsys.readouterr().out
     body = Body(Scenario.find("story"), 125, 4)
     chunk = body.read(7875)
     blocks = [b for b in open_source(f"file:{path}?column=ppg") if isinstance(b, SampleBlock)]

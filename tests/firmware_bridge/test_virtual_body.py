@@ -180,12 +180,12 @@ def test_oscillations_have_unit_variance_at_their_frequency() -> None:
 
 def test_scenarios_repeat_and_the_story_takes_about_a_minute() -> None:
     story = Scenario.find("story")
-    assert 55 <= story.seconds <= 70
+    assert 55 <= story.seconds <= 75
     assert [s.kind for s in story.segments] == [
         "sinus", "motion", "sinus", "af", "pause", "sinus", "unplugged", "sinus",
     ]  # fmt: skip
     segment, start, end = story.at(story.seconds + 20)
-    assert (segment.kind, start, end) == ("motion", story.seconds + 16, story.seconds + 23)
+    assert (segment.kind, start, end) == ("motion", story.seconds + 15, story.seconds + 21)
     assert story.at(0.0)[0].kind == "sinus"
 
 
