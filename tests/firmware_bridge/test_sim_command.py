@@ -24,9 +24,11 @@ from firmware_bridge.virtual.scenario import Scenario
 def test_out_writes_samples_and_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "story.csv"
     assert main(["sim", "story", "--out", str(path), "--seed", "4", "--rate", "125"]) == 0
-    assert "wrote 9000 samples" in capsys.readouterr().out
+    seconds = Scenario.find("story").seconds
+    samples = round(125 * seconds)
+    assert f"wrote {samples} samples" in capsys.readouterr().out
     body = Body(Scenario.find("story"), 125, 4)
-    chunk = body.read(7875)
+    chunk = body.read(samples)
     blocks = [b for b in open_source(f"file:{path}?column=ppg") if isinstance(b, SampleBlock)]
     for block in blocks:
         assert np.array_equal(block.values, chunk.ppg[block.index : block.end])
@@ -35,7 +37,7 @@ def test_out_writes_samples_and_truth(tmp_path: Path, capsys: pytest.CaptureFixt
     rows = [line.split(",") for line in path.read_text().splitlines()]
     assert rows[0] == ["t", "ppg", "ecg", "r_peak", "pulse_foot", "segment"]
     peaks = [i for i, row in enumerate(rows[1:]) if row[3] == "1"]
-    assert peaks == [round(b.r * 125) for b in body.beats(63)]
+    assert peaks == [round(b.r * 125) for b in body.beats(seconds)]
     assert {row[5] for row in rows[1:]} == {"sinus", "motion", "af", "pause", "unplugged"}
 
 
