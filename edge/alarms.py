@@ -18,8 +18,9 @@ from firmware_bridge.errors import BadInput
 Severity = Literal["low", "medium", "high"]
 Evidence = dict[str, float | str]
 
-# The last 3 s are at most this many times (log10) as energetic as usual: louder is motion, not a lost pulse.
-PAUSE_LOUDNESS = 0.7
+# Without a pulse the last 3 s are at most so many times (log10) as energetic as usual: louder is motion, or a pulse
+# that the detector misses after it. Where believed signal tells what is usual, it tells more sharply.
+PAUSE_LOUDNESS, CALM_LOUDNESS = 0.7, 0.15
 LOW_MARGIN, HIGH_MARGIN = 3.0, 5.0  # bpm of hysteresis
 
 
@@ -54,6 +55,7 @@ class Observation:
     p_irregular: float | None
     last_beat: float | None
     unreadable: float  # when a sample was last missing or the sensor off; -inf: never
+    calm: bool  # loudness is against believed signal; else against the last seconds
     loudness: float  # log10 of the last 3 s' energy over the usual: large in motion, negative when the pulse is gone
     evidence: Evidence
 
@@ -120,7 +122,7 @@ def rules(limits: AlarmLimits) -> tuple[Rule, ...]:
             return False
         # While nothing could be read, beats may have come unseen.
         seen = o.now - max(o.last_beat, o.unreadable) >= limits.pause
-        return True if seen and o.loudness <= PAUSE_LOUDNESS else None
+        return True if seen and o.loudness <= (CALM_LOUDNESS if o.calm else PAUSE_LOUDNESS) else None
 
     def irregular(o: Observation, active: bool) -> bool | None:
         if not o.good or o.p_irregular is None:

@@ -144,7 +144,9 @@ class Pipeline:
 
     def _observe(self, state: PipelineState, signs: VitalSigns) -> Observation:
         energies = np.asarray(state.vitals.frontend.energies)
-        usual, recent = float(np.median(energies)), float(energies[-self._pause_hops :].mean())
+        recent = float(energies[-self._pause_hops :].mean())
+        calm = state.vitals.calm
+        usual = float(np.median(energies)) if calm is None else calm
         return Observation(
             now=signs.t,
             warm=state.vitals.hops > self.manifest.warmup_hops,
@@ -155,6 +157,7 @@ class Pipeline:
             p_irregular=signs.rhythm.p_irregular,
             last_beat=state.vitals.rhythm.last_beat,
             unreadable=state.vitals.rhythm.unreadable,
+            calm=calm is not None,
             loudness=float(np.log10(recent / usual)) if usual > 0 and recent > 0 else 0.0,
             evidence=_evidence(signs, state.vitals.rhythm.last_beat),
         )

@@ -4,6 +4,7 @@ Kept apart from the tokens so that the trainer fits the quality and rhythm model
 """
 
 from dataclasses import dataclass
+from statistics import median
 
 from edge.beats import BeatDetector, BeatState
 from edge.bundle import LogisticModel
@@ -13,6 +14,7 @@ from edge.quality import Quality, QualityIndex, QualityState
 from edge.rhythm import PulseBeat, Rhythm, RhythmState, RhythmTracker
 from firmware_bridge.block import StreamInfo
 
+CALM_RATE = 0.1  # of the new, a believable hop: a memory of some seconds of believable signal
 SETTLE_HOPS = 10  # after a start the filter still rings and the beat detector knows nothing
 
 
@@ -32,7 +34,8 @@ class VitalSigns:
 
 @dataclass(slots=True)
 class VitalsState:
-    """``origin``: the segment's first sensor index; ``hops`` since then."""
+    """``origin``: the segment's first sensor index; ``hops`` since then; ``calm``: a hop's usual energy while the
+    signal was believed, None before it ever was."""
 
     origin: int
     frontend: FrontendState
@@ -40,6 +43,7 @@ class VitalsState:
     beats: BeatState
     rhythm: RhythmState
     hops: int = 0
+    calm: float | None = None
 
     def copy(self) -> "VitalsState":
         """A snapshot: stepping either leaves the other as it is."""
@@ -50,6 +54,7 @@ class VitalsState:
             self.beats.copy(),
             self.rhythm.copy(),
             self.hops,
+            self.calm,
         )
 
 
@@ -90,6 +95,9 @@ class Vitals:
         t = self.time(state, state.hops * self.config.hop)
         positions = [beat.position for beat in self._beats.step(state.beats, filtered)]
         quality = self._quality.step(state.quality, samples, filtered, positions, hop.flags, hop.missing)
+        if quality.state == "good":
+            usual = median(state.frontend.energies)
+            state.calm = usual if state.calm is None else state.calm + CALM_RATE * (usual - state.calm)
         settled = state.hops > SETTLE_HOPS
         readable = settled and quality.state not in ("off", "saturated", "missing")
         good = quality.state == "good" and state.hops > self.warmup_hops

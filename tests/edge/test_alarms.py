@@ -18,6 +18,7 @@ CALM = Observation(
     p_irregular=0.1,
     last_beat=0.0,
     unreadable=-math.inf,
+    calm=True,
     loudness=0.0,
     evidence={"sqi": 0.9},
 )
@@ -105,6 +106,12 @@ def test_a_lost_pulse_stays_lost_while_the_wave_says_nothing() -> None:
     flat = {**gone, "sensor": "off", "readable": False, "good": False}
     events = play([(10, {}), (10, gone), (120, flat), (10, {})])
     assert names(events) == ["pulse_lost", "sensor_off", "sensor_off ended", "pulse_lost ended"]
+
+
+def test_a_pulse_as_strong_as_ever_that_the_detector_misses_is_not_lost() -> None:
+    missed = {"last_beat": 9.0, "loudness": 0.3}
+    assert play([(10, {}), (10, missed)]) == []
+    assert names(play([(10, {}), (10, {**missed, "calm": False})])) == ["pulse_lost"]
 
 
 def test_limits_are_the_users() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from edge.bundle import DEFAULT_BUNDLE, load_bundle
+from firmware_bridge.virtual.scenario import Scenario, Segment
 
 PULSECODE = str(Path(sys.executable).with_name("pulsecode"))
 
@@ -64,6 +65,24 @@ def test_json_lines_follow_the_documented_schema() -> None:
     assert books["received"] + books["missing"] + books["overwritten"] == summary["expected"]
     assert books["missing"] == sum(line["missing"] for line in found if line["type"] == "gap") > 0
     assert summary["tokens"] == sum(line["type"] == "token" for line in found) > 100
+
+
+def test_the_story_is_told_as_it_was_played() -> None:
+    summary = lines(pulsecode("monitor", "sim:story?seed=1", "--fast", "--json").stdout)[-1]
+    assert [event["name"] for event in summary["detected"]] == ["irregular", "pulse_lost", "gap"]
+    onsets = [event["onset"] for event in summary["detected"]]
+    story = {segment.kind: (start, end) for segment, start, end in played("story")}
+    assert story["af"][0] < onsets[0] < story["af"][1]
+    assert story["pause"][0] + 2 < onsets[1] < story["pause"][1]
+    assert abs(onsets[2] - story["unplugged"][0]) < 0.5
+
+
+def played(name: str) -> list[tuple[Segment, float, float]]:
+    scenario, at, told = Scenario.find(name), 0.0, []
+    while at < scenario.seconds:
+        told.append(scenario.at(at))
+        at = told[-1][2]
+    return told
 
 
 def test_two_runs_and_tokens_say_the_same(tmp_path: Path) -> None:
