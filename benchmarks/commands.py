@@ -61,13 +61,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _latency(args: argparse.Namespace) -> int:
-    try:
-        from rich.console import Console
+    from rich.console import Console
 
-        from benchmarks import present
-        from benchmarks.latency import measure
-    except ImportError as error:
-        raise BadInput(f"{error.name} is not installed; run `pip install 'pulsecode[device]'`") from None
+    from benchmarks import present
+    from benchmarks.latency import measure
     from edge.bundle import load_bundle
 
     run = None

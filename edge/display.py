@@ -22,11 +22,8 @@ class Display(Protocol):
     def summary(self, summary: Summary) -> None: ...
 
 
-class JsonDisplay:
-    """JSON lines, flushed a hop at a time, so a reader is never behind and a kill leaves whole lines."""
-
-    def __init__(self, out: IO[bytes]) -> None:
-        self._out = out
+class _Lines:
+    """A display that is nothing but its lines: no frame to set up, nothing to draw beside them."""
 
     def __enter__(self) -> Self:
         return self
@@ -34,33 +31,33 @@ class JsonDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+    def item(self, item: Item) -> None:
+        """Nothing more than its lines."""
+
+
+class JsonDisplay(_Lines):
+    """JSON lines, flushed a hop at a time, so a reader is never behind and a kill leaves whole lines."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
 
     def lines(self, lines: list[Message]) -> None:
         """Print them all."""
         self._out.write(b"".join(map(encode, lines)))
         self._out.flush()
 
-    def item(self, item: Item) -> None:
-        """Nothing more than its lines."""
-
     def summary(self, summary: Summary) -> None:
         """Already printed, as a line."""
 
 
-class PlainDisplay:
+class PlainDisplay(_Lines):
     """Alarms and link news as they come, and one status line every few seconds of sample time."""
 
     def __init__(self, out: IO[str]) -> None:
         self._out = out
         self._due = 0.0
         self._sqi, self._state = 0.0, "warmup"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
     def lines(self, lines: list[Message]) -> None:
         """Print what a person would want to know now."""
@@ -76,9 +73,6 @@ class PlainDisplay:
                 rate = f"{line.hr:.0f} bpm" if line.valid and line.hr is not None else "-- bpm"
                 print(f"{line.t:8.1f} s  {rate}, quality {self._sqi:.2f} ({self._state})", file=self._out)
         self._out.flush()
-
-    def item(self, item: Item) -> None:
-        """Nothing more than its lines."""
 
     def summary(self, summary: Summary) -> None:
         """The closing account."""

@@ -57,7 +57,8 @@ def _wolf(axes: Any, result: Result) -> None:
     names = list(dict.fromkeys(row.name for row in result.alerts))
     groups = [g for g in result.groups if g.group != "BIDMC, test people"]
     step = 0.8 / max(1, len(groups))
-    for g, (group, colour) in enumerate(zip(groups, (ECG, SHADES["PERform non-AF"]), strict=False)):
+    for g, group in enumerate(groups):
+        colour = SHADES.get(group.group, ECG)
         chosen = {row.name: row for row in result.alerts if row.group == group.group}
         at = np.arange(len(names)) + (g - (len(groups) - 1) / 2) * step
         values = [chosen[name].false_per_hour for name in names]

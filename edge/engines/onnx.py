@@ -36,7 +36,8 @@ class OnnxEngine:
             first = str(error).strip().partition("\n")[0][:120]
             raise BadInput(f"{label}: not a model that ONNX Runtime can load ({first})") from None
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        # The new rings cannot share the names of the old ones inside one ONNX graph: outputs go by position.
+        # The new rings cannot share the names of the old ones inside one ONNX graph: outputs go by position, and one
+        # that is not there is told by name below.
         check_shapes(
             label,
             shape,
