@@ -1,9 +1,15 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+
+def pytest_configure() -> None:
+    # What a shell starts in the background inherits Ctrl-C as ignored, and the tests of Ctrl-C would press it in vain.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
