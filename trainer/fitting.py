@@ -2,26 +2,33 @@
 
 Every epoch starts from a seed of its own, for the order of windows as for dropout and noise. So a run resumed after
 any whole epoch goes on exactly as if it had never stopped.
+
+Under torchrun (:mod:`trainer.ranks`) each batch is shared out among the processes in equal parts, and their gradients
+are averaged: the same steps as one process would make, but for the order of float sums and for dropout and noise,
+which every rank draws for itself.
 """
 
 import logging
 import math
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sized
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from firmware_bridge.errors import BadInput, PulsecodeError
+from trainer import ranks
 from trainer.phases import PhasedRows
 from trainer.run_folder import RunFolder, write_json
 
@@ -34,7 +41,10 @@ class Interrupted(PulsecodeError):
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How long and how fast: AdamW with linear warm-up (in steps) and a cosine down to ``final_share`` of ``lr``."""
+    """How long and how fast: AdamW with linear warm-up (in steps) and a cosine down to ``final_share`` of ``lr``.
+
+    ``batch`` is that of a step, over all processes together.
+    """
 
     epochs: int
     batch: int = 64
@@ -50,24 +60,38 @@ class FitConfig:
         return asdict(self)
 
 
-class EpochOrder(Sampler[int]):
-    """A random order of all windows, each at a random phase (:class:`trainer.phases.PhasedRows`), that depends on the
-    seed and the epoch alone; Lightning calls ``set_epoch``."""
+class EpochBatches(Sampler[list[int]]):
+    """Batches in a random order of all windows, each at a random phase (:class:`trainer.phases.PhasedRows`), that
+    depends on the seed and the epoch alone; Lightning calls ``set_epoch``.
 
-    def __init__(self, data: Sized, phases: int, seed: int) -> None:
+    The last, smaller batch is left out unless it is the only one. Each rank gets its part of every batch, in order,
+    so that the ranks' parts in a row are the batch that one process would see.
+    """
+
+    def __init__(self, data: Sized, phases: int, batch: int, seed: int) -> None:
         self.data, self.phases, self.seed, self.epoch = data, phases, seed, 0
+        self.batch = min(batch, len(data))
+        self.part = self.batch // ranks.world_size()
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self.data) // self.batch
 
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
         order = torch.randperm(len(self.data), generator=generator)
         phase = torch.randint(self.phases, (len(self.data),), generator=generator)
-        yield from (order + phase * len(self.data)).tolist()
+        rows = order + phase * len(self.data)
+        for i in range(len(self)):
+            first = i * self.batch + ranks.rank() * self.part
+            yield rows[first : first + self.part].tolist()
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A seed of its own for every epoch of a run."""
+    return seed * 1_000_003 + epoch
 
 
 class TensorRows:
@@ -83,31 +107,55 @@ class TensorRows:
         return tuple(tensor[rows] for tensor in self.tensors)
 
 
-Batches = DataLoader[tuple[Tensor, ...]]
+class Batches(Protocol):
+    """What a stage learns from or is judged on: iterated once an epoch."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]: ...
 
 
 def train_batches(rows: PhasedRows, config: FitConfig) -> Batches:
-    """Shuffled batches; the last, smaller one of an epoch is left out unless it is the only one."""
-    order = EpochOrder(rows, rows.phases, config.seed)
-    sampler = BatchSampler(order, config.batch, drop_last=len(rows) >= config.batch)
-    return DataLoader(rows, sampler=sampler, batch_size=None)  # type: ignore[arg-type]
+    """This rank's part of shuffled batches. Raises :class:`BadInput` where they cannot be shared out evenly."""
+    several = ranks.world_size()
+    if config.batch % several:
+        raise BadInput(f"--batch {config.batch}: cannot be shared out evenly among {several} processes")
+    if len(rows) < several:
+        raise BadInput(f"data folder: {len(rows)} training windows are fewer than the {several} processes")
+    sampler = EpochBatches(rows, rows.phases, config.batch, config.seed)
+    # A generator of its own: an iterator draws a number when it is made, which is before the epoch's seed is set in a
+    # resumed run and after it in others.
+    own = torch.Generator()
+    return DataLoader(rows, sampler=sampler, batch_size=None, generator=own)  # type: ignore[arg-type]
 
 
 def eval_batches(rows: TensorRows, batch: int) -> Batches:
-    """Batches in order, all of them."""
-    sampler = BatchSampler(range(len(rows)), batch, drop_last=False)
+    """Batches in order, all of them; every row comes to one rank."""
+    several = ranks.world_size()
+    if len(rows) < several:
+        raise BadInput(f"data folder: {len(rows)} validation windows are fewer than the {several} processes")
+    mine = range(ranks.rank(), len(rows), several)
+    sampler = BatchSampler(mine, max(1, batch // several), drop_last=False)
     return DataLoader(rows, sampler=sampler, batch_size=None)  # type: ignore[arg-type]
 
 
 class Stage(pl.LightningModule):
-    """What both stages share: the optimiser with its schedule, and a seed per epoch."""
+    """What both stages share: the optimiser with its schedule, a seed per epoch, and means over it."""
 
     def __init__(self, fit: FitConfig) -> None:
         super().__init__()
         self.fit = fit
+        self._noted: dict[str, Tensor] = {}  # weighted sum and weight
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self.fit.seed * 1_000_003 + self.current_epoch)
+        # Rank 0 draws as the only process would; the others' noise must not repeat it.
+        torch.manual_seed(epoch_seed(self.fit.seed, self.current_epoch) + ranks.rank() * 1_000_000_007)
+        self._noted = {}
+
+    def on_validation_epoch_end(self) -> None:  # runs after the epoch's last training batch
+        for name, (total, weight) in ranks.summed_by_name(self._noted).items():
+            if weight > 0:
+                self.log(name, float(total) / float(weight))
 
     def configure_optimizers(self) -> Any:
         fit = self.fit
@@ -128,8 +176,10 @@ class Stage(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def note(self, values: dict[str, float | Tensor], *, batch: int) -> None:
-        """Average ``values`` over the epoch, weighted by batch size, into the history."""
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch)
+        """Average ``values`` over the epoch and all ranks, weighted by batch size, into the history."""
+        for name, value in values.items():
+            new = torch.tensor([float(value) * batch, batch], dtype=torch.float64)
+            self._noted[name] = self._noted.get(name, torch.zeros_like(new)) + new
 
 
 class Chronicle(Callback):
@@ -151,6 +201,8 @@ class Chronicle(Callback):
             self.progress.advance(self.task)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         entry: dict[str, float] = {"epoch": trainer.current_epoch + 1}
         entry |= {name: round(float(value), 6) for name, value in sorted(trainer.callback_metrics.items())}
         entry["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -193,27 +245,28 @@ def fit_stage(
 ) -> None:
     """Train ``stage`` from its last checkpoint in ``run`` (if it has one) to its last epoch.
 
-    Afterwards ``stage`` holds the weights of the last epoch, or of the best one where ``best`` is given. Raises
-    :class:`Interrupted` on Ctrl-C.
+    Afterwards ``stage`` holds, on the CPU, the weights of the last epoch, or of the best one where ``best`` is given.
+    Raises :class:`Interrupted` on Ctrl-C.
     """
     # Lightning's advice on hardware, loaders and logging is about other uses than this one.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    keep = ModelCheckpoint(
-        run.checkpoints, "best", monitor=best.metric if best else None, mode=best.mode if best else "min",
-        save_top_k=1 if best else 0, save_last=True, enable_version_counter=False, save_on_train_epoch_end=True,
-    )  # fmt: skip
+    # One for each: with `save_last` Lightning writes the last epoch only where it is the best one too.
+    kept: list[Callback] = [_keep(run, "last")]
+    if best is not None:
+        kept.append(_keep(run, "best", best.metric, best.mode))
     trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=stage.fit.epochs, gradient_clip_val=stage.fit.clip_norm, logger=False,
-        callbacks=[Chronicle(run, console, title, shown), keep], enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=1,
+        max_epochs=stage.fit.epochs, gradient_clip_val=stage.fit.clip_norm, logger=False,
+        callbacks=[Chronicle(run, console, title, shown), *kept], enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=1, **_hardware(),
     )  # fmt: skip
     resumed = run.last_checkpoint if run.last_checkpoint.exists() else None
     before = signal.getsignal(signal.SIGINT)
     try:
         with warnings.catch_warnings():
-            for about in (".*does not have many workers.*", ".*Checkpoint directory .* exists.*", ".*LeafSpec.*"):
-                warnings.filterwarnings("ignore", about)
+            for about in (".*does not have many workers.*", ".*Checkpoint directory .* exists.*", ".*LeafSpec.*",
+                          ".*sync_dist=True.*"):  # fmt: skip
+                warnings.filterwarnings("ignore", about)  # the last: what is logged is every rank's already
             trainer.fit(stage, train, validation, ckpt_path=resumed, weights_only=True)
     except SystemExit:  # how Lightning ends after Ctrl-C
         signal.signal(signal.SIGINT, before)
@@ -228,9 +281,30 @@ def fit_stage(
     if best is not None:
         chosen = torch.load(run.checkpoints / "best.ckpt", weights_only=True, map_location="cpu")
         stage.load_state_dict(chosen["state_dict"])
+    stage.cpu()
+
+
+def _keep(run: RunFolder, name: str, metric: str | None = None, mode: str = "min") -> ModelCheckpoint:
+    """A checkpoint that is written over after every epoch, or with a ``metric`` after every better one."""
+    return ModelCheckpoint(
+        run.checkpoints, name, monitor=metric, mode=mode, enable_version_counter=False, save_on_train_epoch_end=True
+    )
+
+
+def _hardware() -> dict[str, Any]:
+    """Where Lightning trains: the CPU, or what ``PULSECODE_ACCELERATOR`` says (``gpu``, ``auto``), with the processes
+    that torchrun started."""
+    found: dict[str, Any] = {"accelerator": os.environ.get("PULSECODE_ACCELERATOR", "cpu"), "devices": 1}
+    if ranks.world_size() > 1:
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        found |= {"devices": here, "num_nodes": ranks.world_size() // here, "use_distributed_sampler": False}
+        # The one buffer that moves in training, the codebook, moves alike on every rank by itself.
+        found["strategy"] = DDPStrategy(forward_sync_buffers=False)
+    return found
 
 
 def progress_console() -> Console:
-    """Where progress and notices go: stderr, so that results on stdout can be piped."""
-    console = Console(file=sys.stderr, highlight=False)
-    return console if console.is_terminal else Console(file=sys.stderr, highlight=False, width=100)
+    """Where progress and notices go: stderr, so that results on stdout can be piped; rank 0 alone speaks."""
+    quiet = ranks.rank() > 0
+    console = Console(file=sys.stderr, highlight=False, quiet=quiet)
+    return console if console.is_terminal else Console(file=sys.stderr, highlight=False, width=100, quiet=quiet)

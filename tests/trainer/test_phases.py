@@ -29,11 +29,11 @@ def test_rows_are_windows_at_phases_with_the_labels_of_that_phase() -> None:
 def test_an_epoch_sees_every_window_once_and_epochs_differ_in_phase() -> None:
     rows = PhasedRows((torch.zeros(64, 3, 10),), range(10))
     batches = train_batches(rows, FitConfig(epochs=1, batch=16))
-    order = batches.sampler.sampler  # type: ignore[attr-defined]
+    order = batches.sampler
     seen = []
     for epoch in (0, 1):
-        order.set_epoch(epoch)
-        drawn = list(order)
+        order.set_epoch(epoch)  # type: ignore[attr-defined]
+        drawn = [row for batch in order for row in batch]
         assert sorted(i % 64 for i in drawn) == list(range(64))
         seen.append({i % 64: i // 64 for i in drawn})
     assert set(seen[0].values()) == set(range(10))

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.quantizer import QuantizerConfig, VectorQuantizer, kmeans, nearest, perplexity, usage
+from trainer.quantizers import QuantizerConfig, perplexity, usage
+from trainer.quantizers.ema import VectorQuantizer, kmeans, nearest
 
 
 def started(config: QuantizerConfig, seed: int = 0) -> VectorQuantizer:
