@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from rich.table import Table
 
 import edge.frontend
 from firmware_bridge.errors import BadInput
-from trainer import gating, recordings, windows
+from trainer import alignment, gating, recordings, windows
 from trainer.gating import Verdict
 from trainer.recordings import Listing, find_recordings
 from trainer.splits import PARTS, part_of
@@ -30,10 +31,13 @@ def cache_key(listing: Listing, config: WindowConfig) -> str:
     """Digest of everything the windows depend on: configuration, the code that makes them, and the files' sizes
     and times."""
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
-    for module in (edge.frontend, gating, recordings, windows):
+    pairing = (alignment,) if config.align or config.ecg_delay else ()
+    for module in (edge.frontend, gating, recordings, windows, *pairing):
         digest.update(Path(str(module.__file__)).read_bytes())
+    for reader in sorted({recording.reader for recording in listing.recordings if recording.reader}):
+        digest.update(Path(str(import_module(reader).__file__)).read_bytes())
     for recording in listing.recordings:
-        for file in (recording.path.with_suffix(".hea"), recording.path.with_suffix(".dat")):
+        for file in recording.files:
             stat = file.stat() if file.exists() else None
             digest.update(f"{file.relative_to(listing.folder)} {stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
     return digest.hexdigest()[:16]
