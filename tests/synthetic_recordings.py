@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import wfdb
 
-from trainer.quantizer import QuantizerConfig
+from trainer.quantizers import QuantizerConfig
 from trainer.tokenizer import TokenizerConfig
 
 RATE = 125.0

@@ -7,12 +7,14 @@ patches: overlapping ones share their memory.
 
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.frontend import Frontend, FrontendConfig, FrontendState
 from firmware_bridge.block import Signal
+from trainer.alignment import delayed, estimate_delay
 from trainer.gating import GateConfig, HopFacts, Verdict, judge
 from trainer.recordings import F64, Recording
 from trainer.splits import Part, part_of
@@ -23,7 +25,12 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """The model's grid (Hz, samples a hop), the front end's bands and gain, and how windows are cut and gated."""
+    """The model's grid (Hz, samples a hop), the front end's bands and gain, and how windows are paired, cut and gated.
+
+    ``ecg_delay`` (s) makes the ECG come later than it was recorded, or earlier where negative: a deliberate
+    misalignment. ``align`` then moves the ECG by the estimated pulse-arrival delay, so that an R peak and the foot of
+    its own pulse fall together (:mod:`trainer.alignment`). Neither touches the PPG.
+    """
 
     rate: float = 125.0
     hop: int = 50
@@ -37,6 +44,8 @@ class WindowConfig:
     settle_hops: int = 5  # left out after each (re)start: the filter still rings and the gain knows nothing
     restart_gap: float = 1.0  # s; a longer gap restarts the front end, a shorter one is bridged
     gate: GateConfig = field(default_factory=GateConfig)
+    align: bool = False
+    ecg_delay: float = 0.0
 
     def to_dict(self) -> dict[str, object]:
         """For a run folder's config and the cache's key."""
@@ -51,13 +60,29 @@ class WindowConfig:
         return FrontendConfig(self.rate, self.hop, sos.tolist(), self.gain_hops, self.clip)
 
 
+def saved_config(raw: object) -> WindowConfig | None:
+    """The configuration a run folder holds (as JSON gives :meth:`WindowConfig.to_dict` back), None if it is none.
+
+    A field that did not exist when the run was made stands at its default.
+    """
+    if not isinstance(raw, dict):
+        return None
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    try:
+        return WindowConfig(**{**values, "gate": GateConfig(**values["gate"])})
+    except (TypeError, KeyError):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """One channel of a whole recording: ``patches`` (hops, hop) float32; ``valid`` and ``flat`` (hops,)."""
+    """One channel of a whole recording: ``patches`` (hops, hop) float32; ``valid`` and ``flat`` (hops,); ``filtered``
+    (hops, hop), the same before the gain, in the recording's units."""
 
     patches: F32
     valid: NDArray[np.bool_]
     flat: NDArray[np.bool_]
+    filtered: F64
 
 
 def _bridge(samples: F64) -> F64:
@@ -108,6 +133,7 @@ def run_frontend(samples: F64, config: WindowConfig, signal: Signal) -> Patches:
     gone = _any_in_hop(_long_gaps(missing, round(config.restart_gap * config.rate)), hop)
     frontend = Frontend(config.frontend(signal))
     patches, valid = np.zeros((count, hop), dtype=np.float32), np.zeros(count, dtype=bool)
+    filtered = np.zeros((count, hop))
     state: FrontendState | None = None
     settled = 0
     for i in range(count):
@@ -116,9 +142,9 @@ def run_frontend(samples: F64, config: WindowConfig, signal: Signal) -> Patches:
             continue
         if state is None:
             state, settled = frontend.start(), i + config.settle_hops
-        patches[i] = frontend.step(state, hops[i])[1]
+        filtered[i], patches[i] = frontend.step(state, hops[i])
         valid[i] = not touched[i] and i >= settled
-    return Patches(patches, valid, np.ptp(hops, axis=1) == 0)
+    return Patches(patches, valid, np.ptp(hops, axis=1) == 0, filtered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +157,26 @@ class RecordingWindows:
     verdicts: NDArray[np.int8]
 
 
+def paired_ecg(ppg: Patches, ecg: F64, config: WindowConfig) -> Patches:
+    """The ECG's patches beside the PPG's ``ppg``: ``ecg`` (n,) on the grid, NaN for missing, moved as ``config`` says.
+
+    The delay is estimated behind the two front ends, whose own delays differ by some 60 ms: that is where the tokens
+    are made.
+    """
+    if config.ecg_delay:
+        ecg = delayed(ecg, config.ecg_delay * config.rate)
+    patches = run_frontend(ecg, config, "ecg")
+    if not config.align:
+        return patches
+    track = estimate_delay(ppg.patches.ravel(), patches.patches.ravel(), config.rate)
+    return run_frontend(delayed(ecg, track.at(np.arange(len(ecg)) / config.rate) * config.rate), config, "ecg")
+
+
 def cut(recording: Recording, config: WindowConfig) -> RecordingWindows:
     """Read one recording and cut its windows, every ``stride`` hops."""
     ppg, ecg = (to_grid(channel, recording.rate, config.rate) for channel in recording.read())
-    p, e = run_frontend(ppg, config, "ppg"), run_frontend(ecg, config, "ecg")
+    p = run_frontend(ppg, config, "ppg")
+    e = paired_ecg(p, ecg, config)
     starts = np.arange(0, len(p.valid) - config.hops + 1, config.stride, dtype=np.int64)
     facts = HopFacts(p.valid & e.valid, p.flat, e.flat)
     verdicts = judge(p.patches, e.patches, facts, starts, config.hops, config.rate, config.clip, config.gate)

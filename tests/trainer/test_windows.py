@@ -153,14 +153,14 @@ def test_bad_data_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PULSECODE_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(BadInput, match="nowhere: no such folder; give --data"):
         data_folder()
-    with pytest.raises(BadInput, match="holds no WFDB header"):
+    with pytest.raises(BadInput, match="holds no recording"):
         find_recordings(tmp_path)
     ppg, ecg = paired_signals(10, 70)
     write_record(tmp_path / "set", "r1", ppg, ecg)
     header = tmp_path / "set" / "r1.hea"
     good = header.read_text()
     header.write_text(good.replace("PLETH,", "RESP,"))
-    with pytest.raises(BadInput, match="no WFDB header there has both a PLETH"):
+    with pytest.raises(BadInput, match="no recording there has both a PPG"):
         find_recordings(tmp_path)
     header.write_text("not a header at all")
     with pytest.raises(BadInput, match=r"r1\.hea: not a readable WFDB header"):
