@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from trainer.quantizer import perplexity, usage
+from trainer.quantizers import perplexity, usage
 from trainer.run_folder import History, RunFolder
 from trainer.tokenizer import Tokenizer
 from trainer.windows import Windows
@@ -79,7 +79,8 @@ def _plot_reconstructions(
     chosen = windows.take(np.sort(firsts)[np.linspace(0, len(firsts) - 1, min(rows, len(firsts))).round().astype(int)])
     with torch.no_grad():
         rebuilt = tokenizer(torch.tensor(chosen.ppg), torch.tensor(chosen.ecg))
-    middle = slice(windows.hops // 2 - hops // 2, windows.hops // 2 - hops // 2 + hops)
+    first = max(0, windows.hops // 2 - hops // 2)
+    middle = slice(first, first + hops)
     hop = chosen.ppg.shape[2]
     seconds = np.arange(min(hops, windows.hops) * hop) / 125.0
     with _figure(run, "reconstructions", 12, 2.9 * len(chosen)) as figure:
@@ -88,7 +89,9 @@ def _plot_reconstructions(
             pair = (("ECG", ECG, chosen.ecg, rebuilt.ecg), ("PPG", PPG, chosen.ppg, rebuilt.ppg))
             for axes, (name, colour, original, model) in zip(grid[2 * row : 2 * row + 2], pair, strict=True):
                 axes.plot(seconds, original[row, middle].ravel(), color=FADED, linewidth=1.8, label=f"{name}, recorded")
-                axes.plot(seconds, model[row, middle].numpy().ravel(), color=colour, linewidth=1.1, label="from tokens")
+                if model is not None:
+                    told = model[row, middle].numpy().ravel()
+                    axes.plot(seconds, told, color=colour, linewidth=1.1, label="from tokens")
                 axes.set_ylabel(name)
                 axes.set_xticks(np.arange(0, seconds[-1] + 0.1, hop / 125.0), minor=True)
                 axes.grid(visible=True, which="minor", axis="x")

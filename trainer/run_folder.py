@@ -13,8 +13,9 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from firmware_bridge.errors import BadInput
+from trainer import ranks
 
-Kind = Literal["tokenizer", "encoder"]
+Kind = Literal["tokenizer", "encoder", "finetune"]
 History = list[dict[str, float]]
 
 
@@ -63,10 +64,15 @@ class RunFolder:
         return self.path / f"{kind}.safetensors"
 
     def start(self, config: dict[str, Any], *, resume: bool) -> None:
-        """Create the folder and write ``config.json``, or check that a resumed run is the same run.
+        """Create the folder and write ``config.json``, or check that a resumed run is the same run. Of several ranks
+        the first does so, and the others check that they are of the same run.
 
         Raises :class:`BadInput` if the folder holds a run and ``resume`` is false, or holds a different run.
         """
+        with ranks.first_first():
+            self._start(config, resume=resume or ranks.rank() > 0)
+
+    def _start(self, config: dict[str, Any], *, resume: bool) -> None:
         file = self.path / "config.json"
         config = json.loads(json.dumps(config))  # as it reads back
         if file.exists():
@@ -108,7 +114,12 @@ class RunFolder:
         return history
 
     def save_weights(self, kind: Kind, module: nn.Module) -> None:
-        """Write every parameter and buffer of ``module``."""
+        """Write every parameter and buffer of ``module``: rank 0 does, and no rank goes on before it has."""
+        if ranks.rank() == 0:
+            self._save(kind, module)
+        ranks.wait()
+
+    def _save(self, kind: Kind, module: nn.Module) -> None:
         from safetensors.torch import save_file
 
         tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in module.state_dict().items()}

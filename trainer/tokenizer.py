@@ -7,21 +7,29 @@ sees no more than ``lookahead`` patches ahead.
 """
 
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.encoder import MASKED
-from trainer.quantizer import Quantized, QuantizerConfig, VectorQuantizer
+from trainer.quantizers import Quantized, QuantizerConfig, make_quantizer
+
+Signals = Literal["joint", "ppg", "ecg"]
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
     """Shape of the tokenizer. ``bands`` and ``decoder_bands`` give (patches before, patches after) that each block
-    of the encoder and decoder attends to; ``ecg_weight`` is the ECG's share of the reconstruction loss."""
+    of the encoder and decoder attends to; ``ecg_weight`` is the ECG's share of the reconstruction loss.
+
+    ``signals``: what the tokenizer sees and rebuilds. ``ppg`` and ``ecg`` are the single-signal teachers that CM-SSL
+    compares the joint one with; their methods take both signals all the same and leave the other alone.
+    """
 
     hop: int = 50
+    signals: Signals = "joint"
     dim: int = 128
     heads: int = 4
     mlp: int = 4
@@ -54,6 +62,8 @@ class TokenizerConfig:
             if not isinstance(pairs, list | tuple):
                 raise TypeError(f"{name} is not a list")
             values[name] = tuple((int(before), int(after)) for before, after in pairs)
+        if values.get("signals", "joint") not in ("joint", "ppg", "ecg"):
+            raise ValueError(f"signals must be joint, ppg or ecg, not {values['signals']!r}")
         quantizer = values.pop("quantizer")
         if not isinstance(quantizer, dict):
             raise TypeError("quantizer is not an object")
@@ -90,10 +100,11 @@ class BandedBlock(nn.Module):
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Both signals rebuilt from tokens, (batch, patches, hop) each, and what the quantizer said."""
+    """The signals rebuilt from tokens, (batch, patches, hop) each (None for one that the tokenizer does not see), and
+    what the quantizer said."""
 
-    ppg: Tensor
-    ecg: Tensor
+    ppg: Tensor | None
+    ecg: Tensor | None
     quantized: Quantized
 
 
@@ -104,19 +115,23 @@ class Tokenizer(nn.Module):
         super().__init__()
         self.config = config
         d = config.dim
-        self.embed = nn.Sequential(nn.Linear(2 * config.hop, d), nn.GELU(), nn.Linear(d, d))
+        self.sees_ppg, self.sees_ecg = config.signals != "ecg", config.signals != "ppg"
+        inputs = (self.sees_ppg + self.sees_ecg) * config.hop
+        self.embed = nn.Sequential(nn.Linear(inputs, d), nn.GELU(), nn.Linear(d, d))
         self.encoder = nn.Sequential(*(BandedBlock(config, *band) for band in config.bands))
         self.norm = nn.LayerNorm(d)
         self.projection = nn.Linear(d, config.quantizer.dim)
-        self.quantizer = VectorQuantizer(config.quantizer)
+        self.quantizer = make_quantizer(config.quantizer)
         self.expand = nn.Linear(config.quantizer.dim, d)
         self.decoder = nn.Sequential(*(BandedBlock(config, *band) for band in config.decoder_bands))
         self.decoder_norm = nn.LayerNorm(d)
-        self.ppg_head, self.ecg_head = nn.Linear(d, config.hop), nn.Linear(d, config.hop)
+        self.ppg_head = nn.Linear(d, config.hop) if self.sees_ppg else None
+        self.ecg_head = nn.Linear(d, config.hop) if self.sees_ecg else None
 
     def vectors(self, ppg: Tensor, ecg: Tensor) -> Tensor:
         """Paired patches, (batch, patches, hop) each → vectors before quantization (batch, patches, code dim)."""
-        x = self.encoder(self.embed(torch.cat([ppg, ecg], -1)))
+        seen = [signal for signal, sees in ((ppg, self.sees_ppg), (ecg, self.sees_ecg)) if sees]
+        x = self.encoder(self.embed(torch.cat(seen, -1)))
         y: Tensor = self.projection(self.norm(x))
         return y
 
@@ -124,10 +139,10 @@ class Tokenizer(nn.Module):
         """Tokens: (batch, patches, hop) twice → (batch, patches) int64."""
         return self.quantizer.indices(self.vectors(ppg, ecg))
 
-    def decode(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (batch, patches, code dim) → PPG and ECG patches, (batch, patches, hop) each."""
+    def decode(self, codes: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Codes (batch, patches, code dim) → PPG and ECG patches, (batch, patches, hop) each; None for an unseen."""
         x = self.decoder_norm(self.decoder(self.expand(codes)))
-        return self.ppg_head(x), self.ecg_head(x)
+        return (self.ppg_head(x) if self.ppg_head else None), (self.ecg_head(x) if self.ecg_head else None)
 
     def forward(self, ppg: Tensor, ecg: Tensor) -> Reconstruction:
         """Encode, quantize and rebuild; in training mode the codebook moves."""

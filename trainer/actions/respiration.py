@@ -1,0 +1,56 @@
+"""`pulsecode train respiration`."""
+
+import argparse
+from pathlib import Path
+
+from trainer.actions.options import positive
+
+HELP = "the device's respiratory rate, from BIDMC's annotated breaths"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument("--out", required=True, metavar="RUN", help="run folder, e.g. runs/default/respiration")
+    parser.add_argument("--heads", metavar="RUN", help="the heads run whose quality model says when a rate is valid "
+                                                       "(default: heads beside --out, where there is one)")  # fmt: skip
+    parser.add_argument("--data", metavar="DIR", help="folder of data sets (PULSECODE_DATA, or ../shared/data)")
+    parser.add_argument("--cache", metavar="DIR", help="where prepared windows are kept (default: cache)")
+    parser.add_argument("--folds", type=positive, default=10, metavar="K", help="folds of people (default 10)")
+    parser.add_argument("--people", type=positive, metavar="N", help="a quick look: N people of each data set and kind")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, judge, and write the run."""
+    import msgspec
+
+    from trainer.preparation import CACHE
+    from trainer.progress import progress_console
+    from trainer.ranks import rank
+    from trainer.recordings import data_folder
+    from trainer.respiration import (
+        fit_respiration,
+        judge_all,
+        needs_people,
+        quality_model,
+        read_material,
+        shipping_people,
+    )
+    from trainer.respiration_files import metrics, show, write_report
+    from trainer.respiration_run import RESPIRATION, RespirationFile
+    from trainer.run_folder import write_json
+
+    if rank() != 0:
+        return 0
+    console, out = progress_console(), Path(args.out)
+    heads = Path(args.heads) if args.heads else out.parent / "heads"
+    material = read_material(
+        data_folder(args.data), Path(args.cache or CACHE), quality_model(heads), console, args.people
+    )
+    needs_people(material.windows, args.folds)
+    model = fit_respiration(material.windows.take(shipping_people(material.windows)), args.folds)
+    judged = judge_all(model, material, args.folds)
+    show(judged[0], console)
+    write_report(out, judged)
+    write_json(out / RESPIRATION, msgspec.to_builtins(RespirationFile(model, metrics(judged[0]))))
+    console.print(f"respiration: written into {out}", soft_wrap=True)
+    return 0
