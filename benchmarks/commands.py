@@ -1,4 +1,4 @@
-"""``pulsecode bench latency|alarms``."""
+"""``pulsecode bench latency|alarms|ablation|published``."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.ablation import commands as ablation
 from firmware_bridge.cli import Command
 from firmware_bridge.errors import BadInput
 
@@ -30,7 +31,7 @@ def _records(text: str) -> int:
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="latency|alarms")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="latency|alarms|ablation|published")
     latency = actions.add_parser("latency", help="hop latency, cold start, memory and CPU share, beside the peers")
     latency.add_argument("--bundle", metavar="DIR|ZIP", help="bundle to time (default: the one that ships)")
     latency.add_argument(
@@ -53,6 +54,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     alarms.add_argument("--json", action="store_true", help="one JSON object instead of the tables")
     alarms.add_argument("--out", metavar="DIR", type=Path, help="also write alarms.json, alarms.md, alarms.png there")
     alarms.set_defaults(measure=_alarms)
+    rows = actions.add_parser("ablation", help="what each choice in the encoder is worth; hours, stops and resumes")
+    ablation.configure(rows)
+    rows.set_defaults(measure=ablation.ablation)
+    faults = actions.add_parser("published", help="the published CM-SSL code's faults and what each costs; resumes")
+    ablation.configure(faults)
+    faults.set_defaults(measure=ablation.published)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -128,4 +135,4 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
         raise BadInput(f"folder {folder}: cannot be written ({error.strerror}); give another --out") from None
 
 
-BENCH = Command(help="measure: latency, alarms", configure=_configure, run=_run, extra="train")
+BENCH = Command(help="measure: latency, alarms, design choices", configure=_configure, run=_run, extra="train")
