@@ -33,7 +33,7 @@ class AlarmLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     low_rate: float = 40.0
     high_rate: float = 140.0
     pause: float = 3.0
-    irregular: float = 0.9
+    irregular: float = 0.7
 
     def __post_init__(self) -> None:
         if not self.low_rate + LOW_MARGIN < self.high_rate - HIGH_MARGIN:

@@ -17,7 +17,8 @@ import msgspec
 from edge.frontend import FrontendConfig
 from firmware_bridge.errors import BadInput
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)  # 1 lacks what is None by default in the manifest
 MANIFEST = "manifest.json"
 DEFAULT_BUNDLE = Path(__file__).parent / "bundles" / "ppg-default"
 MAX_FILE_BYTES = 64 * 2**20  # no file of a bundle is near this; a zip bomb is
@@ -68,6 +69,63 @@ class LogisticModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibrated_on: str
 
 
+class LinearModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``weights · features + bias``."""
+
+    weights: dict[str, float]
+    bias: float
+
+
+class ReadoutModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Linear readouts of the embedding: see :mod:`edge.readouts`.
+
+    ``file``: float32 (len(names), 2 dim + 1), for the mean and the standard deviation over the last ``hops`` hops'
+    embeddings and 1. The readout ``log_rate`` is the natural logarithm of the heart rate in bpm.
+    """
+
+    file: str
+    names: list[str]
+    hops: int
+    calibrated_on: str
+
+
+class RateModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far the heart rate may be off: see :mod:`edge.rate`.
+
+    ``interval_error`` and ``readout_error``: logarithm of the error in bpm that the rate from the intervals and the one
+    from the embedding are expected to have, from :data:`edge.rate.FEATURES`. ``reach``: so many expected errors on
+    either side hold ``level`` of the truths. A rate whose interval reaches further than ``widest`` bpm on either side
+    is not believed.
+    """
+
+    interval_error: LinearModel
+    readout_error: LinearModel
+    reach: float
+    level: float
+    widest: float
+    calibrated_on: str
+
+
+class RespirationModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Respiratory rate: see :mod:`edge.respiration`.
+
+    ``hidden`` (units, :data:`edge.respiration.FEATURES`), ``bias`` and ``output`` (units,): a candidate rate's score
+    is ``output · tanh(hidden · features + bias)``. ``evidence``, ``drift`` (octaves) and ``leak`` are the forward
+    filter's. ``reach``: so many half-widths of the belief's middle 68 % hold 68 % of the truths; a rate with an error
+    above ``max_error`` /min is not valid.
+    """
+
+    hidden: list[list[float]]
+    bias: list[float]
+    output: list[float]
+    evidence: float
+    drift: float
+    leak: float
+    reach: float
+    max_error: float
+    calibrated_on: str
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``manifest.json``."""
 
@@ -86,6 +144,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provenance: dict[str, str]
     licence: str
     files: dict[str, str]
+    readout: ReadoutModel | None = None
+    rate: RateModel | None = None
+    respiration: RespirationModel | None = None
 
 
 class Bundle:
@@ -158,9 +219,9 @@ def _check_manifest(path: Path, raw: bytes) -> Manifest:
     try:
         head = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         schema = msgspec.json.decode(head.get("schema", msgspec.Raw(b"null")))
-        if schema != SCHEMA:
+        if schema not in READABLE:
             raise BadInput(
-                f"bundle {path}: {MANIFEST} has schema {schema!r}, this version reads {SCHEMA}; "
+                f"bundle {path}: {MANIFEST} has schema {schema!r}, this version reads {READABLE[0]} to {SCHEMA}; "
                 "make the bundle again with `pulsecode quantize`"
             )
         return msgspec.json.decode(raw, type=Manifest)
@@ -173,7 +234,9 @@ def _check_sense(path: Path, manifest: Manifest) -> None:
     frontend, shape = manifest.frontend, manifest.encoder
     named = [engine.file for engine in manifest.engines.values()]
     named += [manifest.novelty.transitions] if manifest.novelty else []
-    novelty = manifest.novelty
+    named += [manifest.readout.file] if manifest.readout else []
+    novelty, readout, rate = manifest.novelty, manifest.readout, manifest.rate
+    breath = manifest.respiration
     wrong = {
         "frontend.rate must be 1 to 10000 Hz": not 1 <= frontend.rate <= 10_000,
         "frontend.hop must be 1 to 10000 samples": not 1 <= frontend.hop <= 10_000,
@@ -191,6 +254,11 @@ def _check_sense(path: Path, manifest: Manifest) -> None:
         "novelty.smoothing_hops must be 1 to 10000": novelty is not None and not 1 <= novelty.smoothing_hops <= 10_000,
         "novelty.quantiles must be at least 2 rising numbers": novelty is not None
         and (len(novelty.quantiles) < 2 or novelty.quantiles != sorted(novelty.quantiles)),
+        "readout.hops must be 1 to 1000": readout is not None and not 1 <= readout.hops <= 1000,
+        "rate.reach and widest must be positive and rate.level between 0 and 1": rate is not None
+        and not (min(rate.reach, rate.widest) > 0 and 0 < rate.level < 1),
+        "respiration.evidence, drift, reach and max_error must be positive and leak between 0 and 1": breath is not None
+        and not (min(breath.evidence, breath.drift, breath.reach, breath.max_error) > 0 and 0 < breath.leak < 1),
         "every file it uses must be listed in files with its SHA-256": any(
             name not in manifest.files for name in named
         ),

@@ -70,7 +70,8 @@ def describe(bundle: Bundle) -> str:
         f" look-ahead {e.lookahead}, {e.codebook_size} codes, warm-up {m.warmup_hops} hops",
         *(f"engine    {name}: {engine.file}, {engine.method}" for name, engine in m.engines.items()),
         f"heads     novelty {'yes' if m.novelty else 'no'}, quality {'yes' if m.quality else 'no'},"
-        f" rhythm {'yes' if m.rhythm else 'no'}",
+        f" rhythm {'yes' if m.rhythm else 'no'}, rate {'yes' if m.rate else 'no'},"
+        f" respiration {'yes' if m.respiration else 'no'}",
         *(f"metric    {name}: {value}" for name, value in m.metrics.items()),
         *(f"from      {name}: {value}" for name, value in m.provenance.items()),
         *(f"file      {len(bundle.read(name)):>9} bytes  {name}" for name in m.files),

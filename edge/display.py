@@ -71,6 +71,8 @@ class PlainDisplay(_Lines):
             elif isinstance(line, RhythmLine) and line.t >= self._due:
                 self._due = line.t + STATUS_SECONDS
                 rate = f"{line.hr:.0f} bpm" if line.valid and line.hr is not None else "-- bpm"
+                if line.valid and line.hr_low is not None and line.hr_high is not None:
+                    rate += f" ({line.hr_low:.0f}–{line.hr_high:.0f})"
                 print(f"{line.t:8.1f} s  {rate}, quality {self._sqi:.2f} ({self._state})", file=self._out)
         self._out.flush()
 

@@ -43,10 +43,22 @@ class QualityLine(Message, tag="quality"):
 
 
 class RhythmLine(Message, tag="rhythm"):
-    """``hr`` bpm or None, ``p_irregular`` 0–1 or None, and whether quality allows belief."""
+    """``hr`` bpm, and the interval ``hr_low`` to ``hr_high`` that holds it nine times in ten (as the bundle says), None
+    where it cannot be told; ``p_irregular`` 0–1 or None; and whether the rate is to be believed."""
 
     hr: float | None
+    hr_low: float | None
+    hr_high: float | None
     p_irregular: float | None
+    valid: bool
+
+
+class RespirationLine(Message, tag="respiration"):
+    """``rate`` breaths a minute and its ``error`` (one standard error), None where nothing can be told, and whether to
+    believe it; a line every few seconds."""
+
+    rate: float | None
+    error: float | None
     valid: bool
 
 
@@ -122,7 +134,18 @@ class Summary(Message, tag="summary"):
     ended: str
 
 
-AnyLine = TokenLine | BeatLine | QualityLine | RhythmLine | NoveltyLine | GapLine | EventLine | ErrorLine | Summary
+AnyLine = (
+    TokenLine
+    | BeatLine
+    | QualityLine
+    | RhythmLine
+    | RespirationLine
+    | NoveltyLine
+    | GapLine
+    | EventLine
+    | ErrorLine
+    | Summary
+)
 
 _encoder = msgspec.json.Encoder()
 
@@ -149,6 +172,14 @@ def gap_line(gap: Gap, period: float) -> GapLine:
     return GapLine(round(gap.index * period, 6), gap.missing, round(gap.missing * period, 6), gap.reason, gap.estimated)
 
 
+def _rhythm_line(outcome: Outcome, t: float) -> RhythmLine:
+    rhythm, rate = outcome.rhythm, outcome.rate
+    p = _round(rhythm.p_irregular, 4)
+    if rate is None:
+        return RhythmLine(t, _round(rhythm.hr, 3), None, None, p, rhythm.valid)
+    return RhythmLine(t, round(rate.bpm, 3), round(rate.low, 3), round(rate.high, 3), p, rate.valid)
+
+
 def outcome_lines(outcome: Outcome) -> Iterator[Message]:
     """One hop's lines, in a fixed order."""
     t = round(outcome.t, 6)
@@ -157,8 +188,10 @@ def outcome_lines(outcome: Outcome) -> Iterator[Message]:
     if outcome.token is not None:
         yield TokenLine(round(outcome.token.t, 6), outcome.token.id, outcome.token.p)
     yield QualityLine(t, round(outcome.quality.sqi, 4), outcome.quality.state)
-    rhythm = outcome.rhythm
-    yield RhythmLine(t, _round(rhythm.hr, 3), _round(rhythm.p_irregular, 4), rhythm.valid)
+    yield _rhythm_line(outcome, t)
+    breath = outcome.respiration
+    if breath is not None:
+        yield RespirationLine(t, _round(breath.rate, 2), _round(breath.error, 2), breath.valid)
     if outcome.novelty is not None:
         yield NoveltyLine(t, round(outcome.novelty, 4))
     for event in outcome.events:

@@ -16,6 +16,9 @@ from edge.grid import Hop
 from edge.novelty import Novelty, NoveltyState
 from edge.npy import read_array
 from edge.quality import Quality
+from edge.rate import HeartRate, RateEstimator
+from edge.readouts import Readouts, ReadoutState
+from edge.respiration import Respiration
 from edge.rhythm import PulseBeat, Rhythm
 from edge.vitals import Vitals, VitalSigns, VitalsState
 from firmware_bridge.block import StreamInfo
@@ -36,7 +39,9 @@ class Token:
 class Outcome:
     """What one hop brought. ``t``: end of the hop, s since the stream's start; ``patch`` (hop,): what the encoder
     saw; ``embedding`` (dim,); ``token`` is None until the look-ahead is there and wherever a sample it rests on is
-    missing; ``surprise`` nats, smoothed, and ``novelty`` its p-value, None while they cannot be told."""
+    missing; ``rate``: the heart rate with its uncertainty, None where it cannot be told; ``respiration``: a new
+    estimate, None in the hops between two; ``surprise`` nats, smoothed, and ``novelty`` its p-value, None while they
+    cannot be told."""
 
     t: float
     patch: F32
@@ -45,6 +50,8 @@ class Outcome:
     beats: list[PulseBeat]
     quality: Quality
     rhythm: Rhythm
+    rate: HeartRate | None
+    respiration: Respiration | None
     surprise: float | None
     novelty: float | None
     events: list[Event]
@@ -59,13 +66,17 @@ class PipelineState:
     engine: EngineState
     novelty: NoveltyState
     alarms: dict[str, AlarmState]
+    readouts: ReadoutState | None = None
     clean: int = 0
     t: float = 0.0
 
     def copy(self) -> "PipelineState":
         """A snapshot: stepping either leaves the other as it is."""
         alarms = {name: alarm.copy() for name, alarm in self.alarms.items()}
-        return PipelineState(self.vitals.copy(), self.engine.copy(), self.novelty.copy(), alarms, self.clean, self.t)
+        readouts = self.readouts.copy() if self.readouts is not None else None
+        return PipelineState(
+            self.vitals.copy(), self.engine.copy(), self.novelty.copy(), alarms, readouts, self.clean, self.t
+        )
 
 
 class Pipeline:
@@ -80,17 +91,27 @@ class Pipeline:
             warmup_hops=manifest.warmup_hops,
             quality=manifest.quality,
             rhythm=manifest.rhythm,
+            respiration=manifest.respiration,
         )
         self._novelty: Novelty | None = None
         if manifest.novelty is not None:
             table = read_array(bundle, manifest.novelty.transitions)
             self._novelty = Novelty(manifest.novelty, table, manifest.encoder.codebook_size)
+        self._readouts: Readouts | None = None
+        self._rate: RateEstimator | None = None
+        if manifest.readout is not None:
+            dim = manifest.encoder.heads * manifest.encoder.head_dim
+            self._readouts = Readouts(manifest.readout, read_array(bundle, manifest.readout.file), dim)
+            self._rate = RateEstimator(manifest.rate) if manifest.rate is not None else None
         self._alarms = Alarms(limits or AlarmLimits())
         self._pause_hops = int(np.ceil(PAUSE_SECONDS / manifest.frontend.hop_seconds))
 
     def start(self, origin: int = 0) -> PipelineState:
         """The state at a segment that begins at sensor index ``origin``."""
-        return PipelineState(self.vitals.start(origin), self.engine.start(), NoveltyState(), self._alarms.start())
+        readouts = self._readouts.start() if self._readouts is not None else None
+        return PipelineState(
+            self.vitals.start(origin), self.engine.start(), NoveltyState(), self._alarms.start(), readouts
+        )
 
     def step(self, state: PipelineState | None, hop: Hop) -> tuple[PipelineState, Outcome]:
         """One hop; updates and returns the state (pass None to begin)."""
@@ -104,6 +125,7 @@ class Pipeline:
         state.clean = 0 if hop.missing else state.clean + 1
         state.t = signs.t
         token, surprise, novelty = self._tokenize(state, output.scores)
+        rate = self._heart_rate(state, signs, output.embedding)
         events = self._alarms.step(state.alarms, self._observe(state, signs))
         outcome = Outcome(
             signs.t,
@@ -113,6 +135,8 @@ class Pipeline:
             signs.beats,
             signs.quality,
             signs.rhythm,
+            rate,
+            signs.respiration,
             surprise,
             novelty,
             ended + events,
@@ -123,6 +147,15 @@ class Pipeline:
     def finish(self, state: PipelineState) -> list[Event]:
         """End what is active when the stream ends."""
         return self._alarms.end(state.alarms, state.t, "end of stream")
+
+    def _heart_rate(self, state: PipelineState, signs: VitalSigns, embedding: F32) -> HeartRate | None:
+        if self._readouts is None or state.readouts is None:
+            return None
+        said = self._readouts.step(state.readouts, embedding)
+        if self._rate is None or "log_rate" not in said:
+            return None
+        warm = state.vitals.hops > self.manifest.warmup_hops
+        return self._rate(signs.rhythm, signs.quality, said["log_rate"], warm=warm)
 
     def _tokenize(self, state: PipelineState, scores: F32) -> tuple[Token | None, float | None, float | None]:
         lookahead = self.manifest.encoder.lookahead

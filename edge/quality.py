@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import LogisticModel
+from edge.bundle import LinearModel, LogisticModel
 from firmware_bridge.block import Flag
 from firmware_bridge.errors import BadInput
 
@@ -57,7 +57,7 @@ def logistic(model: LogisticModel, features: dict[str, float]) -> float:
     return float(1 / (1 + np.exp(-np.clip(z, -60, 60))))
 
 
-def check_features(model: LogisticModel | None, known: tuple[str, ...], head: str) -> None:
+def check_features(model: LogisticModel | LinearModel | None, known: tuple[str, ...], head: str) -> None:
     """Refuse a bundle's model that asks for features we do not make; raises :class:`BadInput`."""
     unknown = sorted(set(model.weights) - set(known)) if model is not None else []
     if unknown:

@@ -1,8 +1,9 @@
 """From beats to pulse rate and irregularity.
 
 An inter-beat interval (IBI) counts only if no sample was missing and the sensor was on between its two beats.
-Irregularity is judged on the last beats by the normalised RMSSD (as in Charlton et al., Physiol. Meas. 2022) and by
-its robust twin, which a single premature beat hardly moves.
+Irregularity is judged on the last beats by the normalised RMSSD (as in Charlton et al., Physiol. Meas. 2022), by its
+robust twin, which a single premature beat hardly moves, and by the least change from each interval to the one one to
+four beats later: regular ectopy (bigeminy, trigeminy, quadrigeminy) comes back to itself, atrial fibrillation never.
 """
 
 import math
@@ -21,7 +22,10 @@ IRREGULAR_SECONDS = 24.0
 IRREGULAR_MIN_IBIS = 10
 IBI_RANGE = (0.25, 3.0)  # s: 240 to 20 bpm
 
-FEATURES = ("nrmssd", "median_change")
+CYCLES = (1, 2, 3, 4)  # beats after which regular ectopy repeats itself
+LEAST_CHANGE = 0.01  # of an interval; the detector's own jitter is below it
+
+FEATURES = ("nrmssd", "median_change", "log_nrmssd", "log_median_change", "log_least_change")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,14 @@ class PulseBeat:
 @dataclass(frozen=True, slots=True)
 class Rhythm:
     """``hr`` bpm or None, and ``last_hr`` over the last beats only; ``p_irregular`` 0–1 or None; ``valid`` only where
-    the signal quality allows belief."""
+    the signal quality allows belief; ``recent``: the intervals, s, that ``hr`` is the median of, oldest first."""
 
     hr: float | None
     last_hr: float | None
     p_irregular: float | None
     valid: bool
     features: dict[str, float]
+    recent: list[float] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -57,11 +62,16 @@ class RhythmState:
 
 
 def irregularity_features(ibis: NDArray[np.float64]) -> dict[str, float]:
-    """Features of consecutive IBIs, shape (n,), n ≥ 3: dimensionless."""
-    change = np.abs(np.diff(ibis))
+    """:data:`FEATURES` of consecutive IBIs, shape (n,), n ≥ 5: dimensionless."""
+    usual = float(np.median(ibis))
+    changes = [float(np.median(np.abs(ibis[k:] - ibis[:-k]))) / usual for k in CYCLES]
+    nrmssd = float(np.sqrt(np.mean(np.diff(ibis) ** 2)) / ibis.mean())
     return {
-        "nrmssd": float(np.sqrt(np.mean(change**2)) / ibis.mean()),
-        "median_change": float(np.median(change) / np.median(ibis)),
+        "nrmssd": nrmssd,
+        "median_change": changes[0],
+        "log_nrmssd": math.log(nrmssd + LEAST_CHANGE),
+        "log_median_change": math.log(changes[0] + LEAST_CHANGE),
+        "log_least_change": math.log(min(changes) + LEAST_CHANGE),
     }
 
 
@@ -95,7 +105,7 @@ class RhythmTracker:
         if len(state.intervals) >= IRREGULAR_MIN_IBIS:
             features = irregularity_features(np.array([ibi for _, ibi in state.intervals]))
         p = logistic(self.model, features) if self.model is not None and features else None
-        return found, Rhythm(hr, last_hr, p, good and hr is not None, features)
+        return found, Rhythm(hr, last_hr, p, good and hr is not None, features, recent)
 
     @staticmethod
     def _countable(state: RhythmState, t: float) -> float | None:

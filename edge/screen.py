@@ -18,6 +18,7 @@ from edge.describe import TITLES, describe_event, describe_summary
 from edge.messages import ErrorLine, EventLine, Message, Summary
 from edge.monitor import Item, Monitor, News
 from edge.pipeline import Outcome
+from edge.respiration import Respiration
 from edge.wave import braille
 
 HOPS = 20  # shown at once, where the terminal is wide enough
@@ -47,6 +48,7 @@ class ScreenDisplay:
         self._outcomes: deque[Outcome] = deque(maxlen=HOPS)
         self._news: deque[Text] = deque(maxlen=NEWS)
         self._active: dict[str, EventLine] = {}
+        self._breath: Respiration | None = None
         self._link = ""
         self._drawn = -FRAME_SECONDS
 
@@ -89,6 +91,7 @@ class ScreenDisplay:
         """Draw what came."""
         if isinstance(item, Outcome):
             self._outcomes.append(item)
+            self._breath = item.respiration or self._breath
             self._link = ""
         elif isinstance(item, News):
             self._link = item.notice.text if item.notice.kind in ("lost", "silent") else ""
@@ -162,11 +165,18 @@ class ScreenDisplay:
             return line.append("waiting for the sensor …", "dim")
         last = self._outcomes[-1]
         rhythm, quality = last.rhythm, last.quality
-        rate = f"{rhythm.hr:3.0f}" if rhythm.valid and rhythm.hr is not None else " --"
+        rate = " --"
+        if last.rate is not None and last.rate.valid:
+            rate = f"{last.rate.bpm:3.0f}±{max(1.0, last.rate.high - last.rate.bpm):.0f}"
+        elif last.rate is None and rhythm.valid and rhythm.hr is not None:
+            rate = f"{rhythm.hr:3.0f}"
         bar = "█" * round(10 * quality.sqi)
         irregular = "--" if rhythm.p_irregular is None or not rhythm.valid else f"{rhythm.p_irregular:.2f}"
         novelty = "--" if last.novelty is None else f"{last.novelty:.2f}"
-        line.append("♥ ", "bright_red").append(rate, "bold").append(" bpm  quality ")
+        breath = self._breath
+        breaths = f"{breath.rate:2.0f}" if breath is not None and breath.valid and breath.rate is not None else "--"
+        line.append("♥ ", "bright_red").append(f"{rate:6}", "bold").append(" bpm  breath ").append(breaths, "bold")
+        line.append("/min  quality ")
         line.append(bar, "green").append("░" * (10 - len(bar)), "dim").append(f" {quality.state:9}")
         line.append("  irregular ").append(f"{irregular:4}", "bold").append("  novelty p ").append(novelty, "bold")
         return line

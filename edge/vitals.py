@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from statistics import median
 
 from edge.beats import BeatDetector, BeatState
-from edge.bundle import LogisticModel
+from edge.bundle import LogisticModel, RespirationModel
 from edge.frontend import F32, Frontend, FrontendConfig, FrontendState
 from edge.grid import Hop
 from edge.quality import Quality, QualityIndex, QualityState
+from edge.respiration import Respiration, RespirationState, RespirationTracker
 from edge.rhythm import PulseBeat, Rhythm, RhythmState, RhythmTracker
 from firmware_bridge.block import StreamInfo
 
@@ -21,7 +22,8 @@ SETTLE_HOPS = 10  # after a start the filter still rings and the beat detector k
 @dataclass(frozen=True, slots=True)
 class VitalSigns:
     """One hop. ``t``: its end, s since the stream's start; ``patch`` (hop,): what the encoder is given; ``readable``:
-    nothing missing and the sensor on; ``good``: quality is believed (and the warm-up over)."""
+    nothing missing and the sensor on; ``good``: quality is believed (and the warm-up over); ``respiration``: a new
+    estimate, None in the hops between two."""
 
     t: float
     patch: F32
@@ -30,6 +32,7 @@ class VitalSigns:
     rhythm: Rhythm
     readable: bool
     good: bool
+    respiration: Respiration | None
 
 
 @dataclass(slots=True)
@@ -42,6 +45,7 @@ class VitalsState:
     quality: QualityState
     beats: BeatState
     rhythm: RhythmState
+    respiration: RespirationState
     hops: int = 0
     calm: float | None = None
 
@@ -53,6 +57,7 @@ class VitalsState:
             self.quality.copy(),
             self.beats.copy(),
             self.rhythm.copy(),
+            self.respiration.copy(),
             self.hops,
             self.calm,
         )
@@ -69,6 +74,7 @@ class Vitals:
         warmup_hops: int,
         quality: LogisticModel | None,
         rhythm: LogisticModel | None,
+        respiration: RespirationModel | None = None,
     ) -> None:
         self.config, self.warmup_hops = config, warmup_hops
         self._period, self._grid_period = info.period_ns / 1e9, 1.0 / config.rate
@@ -78,10 +84,18 @@ class Vitals:
         self._beats = BeatDetector(config.rate, info.resolution)
         self._quality = QualityIndex(config.rate, config.hop, quality)
         self._rhythm = RhythmTracker(rhythm)
+        self._respiration = RespirationTracker(config.rate, config.hop, respiration)
 
     def start(self, origin: int) -> VitalsState:
         """The state at a segment that begins at sensor index ``origin``."""
-        return VitalsState(origin, self._frontend.start(), self._quality.start(), BeatState(), RhythmState())
+        return VitalsState(
+            origin,
+            self._frontend.start(),
+            self._quality.start(),
+            BeatState(),
+            RhythmState(),
+            self._respiration.start(),
+        )
 
     def time(self, state: VitalsState, position: float) -> float:
         """Grid position in this segment → s since the stream's start."""
@@ -103,4 +117,6 @@ class Vitals:
         good = quality.state == "good" and state.hops > self.warmup_hops
         times = [self.time(state, position) for position in positions]
         beats, rhythm = self._rhythm.step(state.rhythm, t, times, readable, good)
-        return VitalSigns(t, patch, beats, quality, rhythm, readable, good)
+        intervals = [(position, beat.ibi) for position, beat in zip(positions, beats, strict=True)]
+        respiration = self._respiration.step(state.respiration, samples, intervals, readable, good)
+        return VitalSigns(t, patch, beats, quality, rhythm, readable, good, respiration)

@@ -48,9 +48,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from quantize.export import TorchStep, one_thread
     from quantize.novelty_fit import fit_novelty
     from quantize.pack import check_target, pack
     from quantize.progress import Steps
+    from quantize.readout_fidelity import readout_fidelity
     from quantize.run import find_run, load_run
     from quantize.workflow import first_engine, quantize_run
     from trainer.preparation import CACHE, prepare_windows
@@ -59,9 +61,10 @@ def _run(args: argparse.Namespace) -> int:
     console = Console(stderr=True, highlight=False)
     run = load_run(find_run(args.run))
     if run.signal == "ppg" and run.heads is None and not args.no_heads:
+        command = f"pulsecode train heads --run {args.run} --out {Path(args.run).parent / 'heads'}"
         raise BadInput(
             f"run {args.run}: no heads.json there or beside it, so nothing could ever alarm; "
-            f"make it with `pulsecode train heads --out {Path(args.run).parent / 'heads'}` or give --no-heads"
+            f"make it with `{command}` or give --no-heads"
         )
     check_target(args.out)
     windows = prepare_windows(data_folder(args.data), run.windows, args.cache or CACHE, console)
@@ -69,14 +72,28 @@ def _run(args: argparse.Namespace) -> int:
     material = outcome.material
     with Steps() as steps:
         novelty = fit_novelty(first_engine(outcome), material.calibration, material.choosing, material.judging, steps)
-    heads = None if args.no_heads else run.heads
+        heads = None if args.no_heads else run.heads
+        breath = None if args.no_heads else run.respiration
+        rate, moved = None, {}
+        if heads and heads.readout and heads.rate and run.readouts is not None:
+            rate = (heads.readout, run.readouts, heads.rate)
+            with one_thread():
+                reference, hops = TorchStep(run.encoder), heads.readout.hops
+                moved = readout_fidelity(reference, first_engine(outcome), run.readouts, hops, material.judging, steps)
     bundle = pack(
         outcome,
         args.out,
         novelty=(novelty.model, novelty.transitions),
         quality=heads.quality if heads else None,
         rhythm=heads.rhythm if heads else None,
-        metrics={**novelty.metrics, **(heads.metrics if heads else {})},
+        rate=rate,
+        respiration=breath.model if breath else None,
+        metrics={
+            **novelty.metrics,
+            **(heads.metrics if heads else {}),
+            **moved,
+            **(breath.metrics if breath else {}),
+        },
         name=args.name,
         max_bytes=round(args.max_mb * 1e6),
     )

@@ -139,6 +139,8 @@ def _judging(manifest: Manifest, judged: Mapping[str, float | str]) -> list[str]
         "Novelty (surprise of the token stream)": manifest.novelty,
         "Quality (is the pulse readable?)": manifest.quality,
         "Irregularity (of the pulse intervals)": manifest.rhythm,
+        "Readout of the embedding (heart rate)": manifest.readout,
+        "Heart rate's uncertainty": manifest.rate,
     }
     lines = [f"- {name}: {f'calibrated on {m.calibrated_on}' if m else 'none'}." for name, m in models.items()]
     return [*lines, *(f"- {name}: {_number(value)}" for name, value in judged.items())]

@@ -1,5 +1,6 @@
 """A quantized run to a bundle: manifest, engines, fidelity report, model card; written whole or not at all."""
 
+import io
 import os
 import tempfile
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from edge.bundle import (
     MANIFEST,
@@ -19,6 +21,9 @@ from edge.bundle import (
     LogisticModel,
     Manifest,
     NoveltyModel,
+    RateModel,
+    ReadoutModel,
+    RespirationModel,
     load_bundle,
     write_bundle,
 )
@@ -45,16 +50,19 @@ def pack(
     novelty: tuple[NoveltyModel, bytes] | None = None,
     quality: LogisticModel | None = None,
     rhythm: LogisticModel | None = None,
+    rate: tuple[ReadoutModel, NDArray[np.float32], RateModel] | None = None,
+    respiration: RespirationModel | None = None,
     metrics: Mapping[str, float | str] | None = None,
     name: str | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Bundle:
     """Write the bundle ``out`` (a folder, or a zip if it ends in ``.zip``), replacing a bundle that is there.
 
-    ``novelty``: the model and the bytes of the file that it names; ``metrics``: what is known of it and the other
-    two, for the manifest and the card. The bundle that was written is read back,
-    verified and run before it takes its place. Raises :class:`BadInput` if ``out`` is something else than a bundle,
-    cannot be written, or the bundle is larger than ``max_bytes``.
+    ``novelty``: the model and the bytes of the file that it names; ``rate``: the readouts, the table of the file that
+    they name, and the model of the heart rate's error; ``metrics``: what is known of all of them, for the manifest and
+    the card. The bundle that was written is read back, verified and run before it takes its place. Raises
+    :class:`BadInput` if ``out`` is something else than a bundle, cannot be written, or the bundle is larger than
+    ``max_bytes``.
     """
     check_target(out)
     manifest = msgspec.structs.replace(
@@ -62,11 +70,16 @@ def pack(
         novelty=novelty[0] if novelty else None,
         quality=quality,
         rhythm=rhythm,
+        readout=rate[0] if rate else None,
+        rate=rate[2] if rate else None,
+        respiration=respiration,
         metrics={**_metrics(outcome), **(metrics or {})},
     )
     contents = {artefact.file: artefact.model for artefact in outcome.artefacts.values()}
     if novelty is not None:
         contents[novelty[0].transitions] = novelty[1]
+    if rate is not None:
+        contents[rate[0].file] = npy_bytes(rate[1])
     contents |= report_files.files(outcome.report)
     contents[CARD] = card(
         manifest,
@@ -89,6 +102,13 @@ def pack(
         return _write(out, manifest, contents)
     except OSError as error:
         raise BadInput(f"bundle {out}: cannot be written ({error.strerror})") from None
+
+
+def npy_bytes(array: NDArray[np.float32]) -> bytes:
+    """An array as the bytes of a ``.npy`` file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
 
 
 def check_target(out: Path) -> None:

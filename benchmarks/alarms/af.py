@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.alarms.cases import PERFORM, Case
 from benchmarks.alarms.intervals import Estimate, per_hour, ratio, wilson
-from trainer.device_heads import AF_GROUP, in_first_half
+from trainer.heads.people import AF_GROUP, in_first_half
 
 
 class AFSubject(msgspec.Struct, frozen=True):

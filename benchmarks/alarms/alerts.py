@@ -10,7 +10,7 @@ from benchmarks.alarms.intervals import Estimate, per_hour, ratio
 from benchmarks.alarms.reference import bears_out
 from edge.alarms import AlarmLimits, rules
 from edge.bundle import LogisticModel
-from trainer.device_heads import AF_GROUP
+from trainer.heads.people import AF_GROUP
 
 GROUPS: dict[str, Callable[[Case], bool]] = {
     "BIDMC, test people": lambda case: case.recording.dataset == BIDMC and case.test,

@@ -1,7 +1,7 @@
 """The result in one picture: what was found, what was not, and how far the rate is off. Drawn without a display."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -13,7 +13,7 @@ from benchmarks.alarms import peer, rates
 from benchmarks.alarms.cases import Case
 from benchmarks.alarms.intervals import Estimate
 from benchmarks.alarms.measure import Result
-from trainer.device_heads import AGREE_BPM
+from trainer.heads.quality_head import AGREE_BPM
 from trainer.plots import ECG, FADED, INK, PPG, STYLE
 
 F64 = NDArray[np.float64]
@@ -80,9 +80,13 @@ def _wolf(axes: Any, result: Result) -> None:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
+def _shaded() -> list[tuple[str, Callable[[Case], bool]]]:
+    return [(group, belongs) for group, belongs in rates.GROUPS.items() if group in SHADES]
+
+
 def _bland_altman(axes: Any, cases: Sequence[Case]) -> None:
     shown = []
-    for group, belongs in reversed(rates.GROUPS.items()):  # the widest cloud, AF, lies below
+    for group, belongs in reversed(_shaded()):  # the widest cloud, AF, lies below
         pairs = [rates.errors(case) for case in cases if belongs(case)]
         error = np.concatenate([e for e, _ in pairs]) if pairs else np.zeros(0)
         if not len(error):
@@ -111,7 +115,7 @@ def _curve(axes: Any, error: F64, judged: int, colour: str, style: str) -> None:
 
 def _errors(axes: Any, cases: Sequence[Case]) -> None:
     handles, labels = [], []
-    for group, belongs in rates.GROUPS.items():
+    for group, belongs in _shaded():
         chosen = [case for case in cases if belongs(case)]
         if not chosen:
             continue

@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.alarms.cases import BIDMC, CHALLENGE, Case
 from benchmarks.alarms.intervals import Estimate, ratio
 from trainer.bootstrap import over_people
-from trainer.device_heads import AGREE_BPM, EVERY_SECONDS
+from trainer.heads.observe import EVERY_SECONDS
+from trainer.heads.quality_head import AGREE_BPM
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -51,7 +52,7 @@ def score(cases: Sequence[Case]) -> list[QualityRow]:
             due = np.arange(step - 1, len(case.watched.t), step)
             truth = case.reference.rates(case.watched.t[due])
             use = case.watched.judged[due] & np.isfinite(truth)
-            error = np.abs(case.watched.hr[due] - truth)[use]
+            error = np.abs(case.watched.beats_hr[due] - truth)[use]
             sqi.append(case.watched.sqi[due][use])
             good.append(case.watched.good[due][use])
             right.append(np.nan_to_num(error, nan=np.inf) <= AGREE_BPM)

@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 from benchmarks.alarms import peer
 from benchmarks.alarms.cases import BIDMC, PERFORM, Case
 from benchmarks.alarms.intervals import Estimate, ratio
-from trainer.device_heads import AF_GROUP, AGREE_BPM
+from trainer.heads.people import AF_GROUP
+from trainer.heads.quality_head import AGREE_BPM
 
 F64 = NDArray[np.float64]
 
 OURS = "Pulsecode"
 GROUPS: dict[str, Callable[[Case], bool]] = {
     "BIDMC": lambda case: case.recording.dataset == BIDMC,
+    "BIDMC, test people": lambda case: case.recording.dataset == BIDMC and case.test,
     "PERform non-AF": lambda case: case.recording.dataset == PERFORM and case.recording.group != AF_GROUP,
     "PERform AF": lambda case: case.recording.dataset == PERFORM and case.recording.group == AF_GROUP,
 }
@@ -23,7 +25,8 @@ GROUPS: dict[str, Callable[[Case], bool]] = {
 
 class RateRow(msgspec.Struct, frozen=True):
     """Mean absolute error, bpm, over the ``windows`` with a rate, the share of them within 5 bpm, and ``coverage``:
-    the share of windows with a rate, of those the ECG has one for."""
+    the share of windows with a rate, of those the ECG has one for. ``inside``: share of truths that the rate's own
+    interval holds, and its median reach ``half`` on either side, bpm."""
 
     group: str
     who: str
@@ -32,6 +35,8 @@ class RateRow(msgspec.Struct, frozen=True):
     mae: Estimate
     within: Estimate
     coverage: Estimate
+    inside: Estimate = Estimate()
+    half: float | None = None
     missing: str = ""
 
 
@@ -42,12 +47,21 @@ def errors(case: Case) -> tuple[F64, F64]:
     return (case.watched.hr - truth)[use], truth[use]
 
 
-def _row(group: str, who: str, rated: list[tuple[str, F64, F64]]) -> RateRow:
-    """``rated``: person, rates (NaN: none) and the ECG's (NaN: none) of each record."""
+def _row(group: str, who: str, rated: list[tuple[str, F64, F64]], halves: list[F64] | None = None) -> RateRow:
+    """``rated``: person, rates (NaN: none) and the ECG's (NaN: none) of each record; ``halves``: how far the interval
+    of each rate reaches on either side, where it has one."""
     people = [person for person, _, _ in rated]
     judged = [(rate[np.isfinite(truth)], truth[np.isfinite(truth)]) for _, rate, truth in rated]
     error = [np.abs(rate - truth)[np.isfinite(rate)] for rate, truth in judged]
     counts = [len(e) for e in error]
+    inside, half = Estimate(), None
+    if halves is not None:
+        reach = [h[np.isfinite(t) & np.isfinite(r)] for (_, r, t), h in zip(rated, halves, strict=True)]
+        known = [np.isfinite(h) for h in reach]
+        if sum(int(k.sum()) for k in known):
+            hits = [(e[k] <= h[k]).sum() for e, h, k in zip(error, reach, known, strict=True)]
+            inside = ratio(hits, [k.sum() for k in known], people)
+            half = round(float(np.median(np.concatenate([h[k] for h, k in zip(reach, known, strict=True)]))), 2)
     return RateRow(
         group=group,
         who=who,
@@ -56,6 +70,8 @@ def _row(group: str, who: str, rated: list[tuple[str, F64, F64]]) -> RateRow:
         mae=ratio([e.sum() for e in error], counts, people),
         within=ratio([(e <= AGREE_BPM).sum() for e in error], counts, people),
         coverage=ratio(counts, [len(truth) for _, truth in judged], people),
+        inside=inside,
+        half=half,
     )
 
 
@@ -77,9 +93,17 @@ def score(cases: Sequence[Case]) -> list[RateRow]:
         if not chosen:
             continue
         ours = [(c.person, _believed(c), c.reference.rates(c.watched.t)) for c in chosen]
-        rows.append(_row(group, OURS, ours))
+        halves = [c.watched.half for c in chosen]
+        rows.append(_row(group, OURS, ours, halves))
+        every = [(c.person, c.watched.hr, truth) for c, (_, _, truth) in zip(chosen, ours, strict=True)]
+        rows.append(_row(group, f"{OURS}, all it has", every, halves))
+        good = [
+            (c.person, np.where(c.watched.good, c.watched.beats_hr, np.nan), truth)
+            for c, (_, _, truth) in zip(chosen, ours, strict=True)
+        ]
+        rows.append(_row(group, "beat intervals, good pulse", good))
         if missing := peer.missing():
-            rows.append(RateRow(group, peer.NAME, 0, 0, Estimate(), Estimate(), Estimate(), missing))
+            rows.append(RateRow(group, peer.NAME, 0, 0, Estimate(), Estimate(), Estimate(), missing=missing))
             continue
         theirs = [(c.person, c.peer_rates, c.reference.rates(c.marks)) for c in chosen if c.peer_rates is not None]
         rows.append(_row(group, peer.NAME, theirs))

@@ -30,13 +30,16 @@ class Alert:
 class Watched:
     """What the monitor said of one recording, by hop (n,).
 
-    ``t``: the hop's end, s; ``hr`` bpm, NaN where none; ``valid``: the rate may be believed; ``good``: the quality
-    index believes the pulse; ``sqi`` that index, ``judged`` where it had beats to judge by; ``beats`` (m,) s;
-    ``seconds`` the recording spans, gaps included; ``hop`` s.
+    ``t``: the hop's end, s; ``hr`` bpm as the monitor tells it, NaN where none, and ``beats_hr`` by the beat intervals
+    alone; ``half`` bpm: how far the rate's interval reaches on either side, NaN where the bundle does not say;
+    ``valid``: the rate may be believed; ``good``: the quality index believes the pulse; ``sqi`` that index, ``judged``
+    where it had beats to judge by; ``beats`` (m,) s; ``seconds`` the recording spans, gaps included; ``hop`` s.
     """
 
     t: F64
     hr: F64
+    beats_hr: F64
+    half: F64
     valid: Bools
     good: Bools
     sqi: F64
@@ -83,27 +86,31 @@ def watch(path: Path, bundle: Bundle, engine: Engine) -> Watched:
     """The monitor over the PPG of the WFDB record ``path``; raises :class:`BadInput` as the source does."""
     monitor = Monitor(open_source(f"wfdb:{path}", "ppg"), bundle, engine, fast=True)
     alerts = _Alerts()
-    rows: list[tuple[float, float, bool, bool, float, bool]] = []
+    rows: list[tuple[float, float, float, float, bool, bool, float, bool]] = []
     beats: list[float] = []
     for item in monitor:
         if isinstance(item, Outcome):
-            rhythm, quality = item.rhythm, item.quality
-            rate = np.nan if rhythm.hr is None else rhythm.hr
+            rhythm, quality, told = item.rhythm, item.quality, item.rate
+            beats_rate = np.nan if rhythm.hr is None else rhythm.hr
+            rate, half = (beats_rate, np.nan) if told is None else (told.bpm, told.high - told.bpm)
+            valid = rhythm.valid if told is None else told.valid
             good = quality.state == "good"
             judged = bool(quality.features) and quality.state in ("good", "poor")
-            rows.append((item.t, rate, rhythm.valid, good, quality.sqi, judged))
+            rows.append((item.t, rate, beats_rate, half, valid, good, quality.sqi, judged))
             beats += [beat.t for beat in item.beats]
         if isinstance(item, Outcome | Ended):
             for event in item.events:
                 alerts.take(event, item.t)
-    columns = np.array(rows, np.float64).reshape(-1, 6).T
+    columns = np.array(rows, np.float64).reshape(-1, 8).T
     return Watched(
         t=columns[0],
         hr=columns[1],
-        valid=columns[2] > 0,
-        good=columns[3] > 0,
-        sqi=columns[4],
-        judged=columns[5] > 0,
+        beats_hr=columns[2],
+        half=columns[3],
+        valid=columns[4] > 0,
+        good=columns[5] > 0,
+        sqi=columns[6],
+        judged=columns[7] > 0,
         beats=np.array(beats),
         alerts=alerts.close(monitor.t),
         seconds=monitor.t,

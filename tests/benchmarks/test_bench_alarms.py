@@ -331,7 +331,7 @@ def test_an_alert_counts_from_when_it_was_told() -> None:
     empty, off = np.zeros(0), np.zeros(0, bool)
     alerts = [Alert("tachy", 20, 40), Alert("brady", 305, 310)]
     t = np.arange(1.0, 51)
-    some = Watched(t, t, off, off, empty, off, empty, alerts, 330.0, 0.4)
+    some = Watched(t, t, t, t, off, off, empty, off, empty, alerts, 330.0, 0.4)
     assert some.active(("tachy",), 25, 30) == 25
     assert some.active(("tachy",), 10, 30) == 20
     assert some.active(("tachy",), 40, 50) is None

@@ -72,9 +72,10 @@ def test_intervals_across_something_unreadable_do_not_count() -> None:
 
 
 def test_irregularity_features_by_hand() -> None:
-    features = irregularity_features(np.array([0.8, 1.0, 0.7, 0.9]))
-    assert features["nrmssd"] == pytest.approx(np.sqrt((0.04 + 0.09 + 0.04) / 3) / 0.85)
-    assert features["median_change"] == pytest.approx(0.2 / 0.85)
+    features = irregularity_features(np.array([0.8, 1.0, 0.7, 0.9, 0.8]))
+    assert features["nrmssd"] == pytest.approx(np.sqrt((0.04 + 0.09 + 0.04 + 0.01) / 4) / 0.84)
+    assert features["median_change"] == pytest.approx(0.2 / 0.8)
+    assert features["log_least_change"] == pytest.approx(np.log(0.0 / 0.8 + 0.01))  # four beats later: the same
 
 
 @pytest.mark.data
@@ -117,3 +118,50 @@ def test_rounding_steps_of_a_flat_line_are_no_pulse() -> None:
         found += [b.position / RATE for b in detector.step(state, frontend.step(filtered, hop)[0])]
     assert len(found) > 20
     assert max(found) < 21
+
+
+@pytest.mark.parametrize("bpm", [55, 75, 95])
+def test_a_strong_dicrotic_wave_is_no_beat(bpm: int) -> None:
+    """As in BIDMC's record 47: half as steep as the beat, a third of a second after it."""
+    times = np.arange(1.0, 58.0, 60 / bpm)
+    t = np.arange(int(60 * RATE)) / RATE
+    wave = np.zeros_like(t)
+    for beat in times:
+        wave += np.exp(-0.5 * ((t - beat) / 0.06) ** 2) + 0.55 * np.exp(-0.5 * ((t - beat - 0.33) / 0.075) ** 2)
+    found = detect(wave)
+    assert abs((found > 10).sum() - (times > 10).sum()) <= 1
+    assert np.abs(np.diff(found[found > 10]) - 60 / bpm).max() < 0.02
+
+
+def test_a_weak_beat_that_is_due_and_looks_like_one_is_not_missed() -> None:
+    times = np.arange(1.0, 58.0, 0.8)
+    wave = pulses(times, 60.0)
+    weak = times[30::10]
+    for beat in weak:
+        inside = slice(round((beat - 0.05) * RATE), round((beat + 0.7) * RATE))
+        wave[inside] *= 0.25
+    found = detect(wave)
+    assert all(np.abs(found - beat - 0.1).min() < 0.15 for beat in weak)
+    assert abs(len(found) - len(times)) <= 2
+
+
+def test_a_snapshot_of_the_detector_goes_on_alike() -> None:
+    frontend = Frontend(WindowConfig().frontend("ppg"))
+    detector, state, filtered = BeatDetector(RATE), BeatState(), frontend.start()
+    hops = [frontend.step(filtered, hop)[0] for hop in pulses(np.arange(1.0, 38.0, 0.77), 40.0).reshape(-1, 50)]
+    for hop in hops[:43]:
+        detector.step(state, hop)
+    copy = state.copy()
+    first = [detector.step(state, hop) for hop in hops[43:]]
+    assert [detector.step(copy, hop) for hop in hops[43:]] == first
+    assert sum(map(len, first)) > 20
+
+
+def test_ectopy_that_repeats_itself_is_told_from_fibrillation() -> None:
+    """Bigeminy and trigeminy change as much from beat to beat as fibrillation does, but come back to themselves."""
+    rng = np.random.default_rng(3)
+    bigeminy = irregularity_features(np.array([0.5, 1.1] * 12) + rng.normal(0, 0.01, 24))
+    trigeminy = irregularity_features(np.array([0.8, 0.5, 1.1] * 8) + rng.normal(0, 0.01, 24))
+    fibrillation = irregularity_features(rng.uniform(0.4, 1.1, 24))
+    assert bigeminy["median_change"] > fibrillation["median_change"]
+    assert max(bigeminy["log_least_change"], trigeminy["log_least_change"]) < fibrillation["log_least_change"] - 1

@@ -71,6 +71,7 @@ def essence(outcome: Outcome) -> tuple:
         outcome.quality.sqi,
         outcome.quality.state,
         outcome.rhythm.hr,
+        outcome.rate,
         outcome.rhythm.p_irregular,
         outcome.surprise,
         tuple((e.name, e.onset, e.offset) for e in outcome.events),

@@ -11,11 +11,22 @@ import pytest
 import tiny_models
 import tiny_run
 
-from edge.bundle import MANIFEST, LogisticModel, NoveltyModel, load_bundle
-from edge.engines import open_engine
+from edge.bundle import (
+    MANIFEST,
+    LinearModel,
+    LogisticModel,
+    NoveltyModel,
+    RateModel,
+    ReadoutModel,
+    load_bundle,
+)
+from edge.engines import load_engine, open_engine
+from edge.npy import read_array
 from firmware_bridge.errors import BadInput
-from quantize.export import TorchStep
+from quantize.export import TorchStep, encoder_shape
 from quantize.pack import CARD, pack
+from quantize.progress import Steps
+from quantize.readout_fidelity import readout_fidelity
 
 ENGINE_FILES = {"litert": "tflite", "onnx": "onnx"}
 
@@ -117,7 +128,7 @@ def change_manifest(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"schema": 99}, "schema 99, this version reads 1; make the bundle again"),
+        ({"schema": 99}, "schema 99, this version reads 1 to 2; make the bundle again"),
         ({"schema": None}, "schema None"),
         ({"warmup_hops": "soon"}, "$.warmup_hops"),
         ({"unheard_of": 1}, "unheard_of"),
@@ -218,3 +229,33 @@ def test_an_engine_that_contradicts_the_manifest_is_refused(bundle_folder: Path)
     bundle.manifest = msgspec.structs.replace(bundle.manifest, encoder=shape)
     with pytest.raises(BadInput, match=r"encoder-\w+\.tflite: output 'scores' has shape"):
         open_engine(bundle, "litert")
+
+
+def test_the_heads_that_read_the_embedding_come_along(tmp_path: Path) -> None:
+    width = 2 * tiny_models.CONFIG.dim + 1
+    table = np.random.default_rng(0).normal(size=(1, width)).astype(np.float32)
+    readout = ReadoutModel("readouts.npy", ["log_rate"], 6, "made up people")
+    rate = RateModel(LinearModel({"spread": 1.0}, 0.0), LinearModel({}, 2.0), 1.5, 0.9, 10.0, "other made up people")
+    bundle = pack(tiny_run.outcome(), tmp_path / "with", rate=(readout, table, rate))
+    manifest = load_bundle(tmp_path / "with").manifest
+    assert (manifest.schema, manifest.readout, manifest.rate) == (2, readout, rate)
+    assert np.array_equal(read_array(bundle, "readouts.npy"), table)
+    card = bundle.read(CARD).decode()
+    assert "Heart rate's uncertainty: calibrated on other made up people" in card
+    assert "Readout of the embedding (heart rate): calibrated on made up people" in card
+
+
+def test_int8_moves_a_readout_by_little_and_fp32_not_at_all() -> None:
+    outcome = tiny_run.outcome()
+    table = np.full((1, 2 * tiny_models.CONFIG.dim + 1), 0.01, np.float32)
+    table[0, -1] = 4.3
+    reference = TorchStep(outcome.run.encoder)
+    artefact = outcome.artefacts["litert"]
+    engine = load_engine("litert", artefact.model, encoder_shape(tiny_models.CONFIG), tiny_models.CONFIG.hop)
+    with Steps() as steps:
+        judging = outcome.material.judging
+        name = "heart rate from the embedding, int8 against fp32, mean difference, bpm"
+        same = readout_fidelity(reference, reference, table, 6, judging, steps)
+        moved = readout_fidelity(reference, engine, table, 6, judging, steps)
+    assert same[name] == 0.0
+    assert isinstance(moved[name], float) and 0 <= moved[name] < 2

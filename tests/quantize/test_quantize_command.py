@@ -10,13 +10,28 @@ import tiny_models
 import tiny_run
 import wfdb
 
-from edge.bundle import LogisticModel, load_bundle
+from edge.bundle import LinearModel, LogisticModel, RateModel, ReadoutModel, load_bundle
 from edge.engines import open_engine
 from edge.npy import read_array
 from firmware_bridge.cli import main
-from trainer.device_heads import HeadsFile
+from quantize.pack import npy_bytes
+from trainer.heads.run_file import HeadsFile
+from trainer.stages import file_sha256
 
 RATE = 125
+
+
+READOUT = ReadoutModel("readouts.npy", ["log_rate"], 25, "made up")
+RATE_MODEL = RateModel(LinearModel({"spread": 0.5}, 1.0), LinearModel({}, 2.0), 1.5, 0.9, 10.0, "made up")
+
+
+def write_heads(folder: Path, quality: LogisticModel, rhythm: LogisticModel, encoder_sha256: str) -> None:
+    """A finished heads run."""
+    heads = HeadsFile(quality, rhythm, {"pulse readable AUROC": 0.9}, READOUT, RATE_MODEL, encoder_sha256)
+    (folder / "heads.json").write_bytes(msgspec.json.encode(heads))
+    table = np.full((1, 2 * tiny_models.CONFIG.dim + 1), 0.01, np.float32)
+    table[0, -1] = 4.3
+    (folder / "readouts.npy").write_bytes(npy_bytes(table))
 
 
 def write_record(folder: Path, name: str, bpm: float, seconds: float = 50) -> None:
@@ -51,8 +66,7 @@ def test_a_run_becomes_a_bundle_that_the_device_loads(
 ) -> None:
     run = tiny_run.write_run(tmp_path / "runs" / "tiny" / "ppg")
     quality, rhythm = LogisticModel({"template": 2.0}, -1.0, "q"), LogisticModel({"nrmssd": 9.0}, -2.0, "r")
-    heads = HeadsFile(quality, rhythm, {"pulse readable AUROC": 0.9})
-    (run.parent / "heads.json").write_bytes(msgspec.json.encode(heads))
+    write_heads(run.parent, quality, rhythm, file_sha256(run / "encoder.safetensors"))
     out = tmp_path / "bundle"
     arguments = [str(run), "--out", str(out), "--data", str(data), "--cache", str(tmp_path / "cache"), "--windows", "4"]
     assert main(["quantize", *arguments, "--engines", "litert", "--method", "static"]) == 0
@@ -66,6 +80,10 @@ def test_a_run_becomes_a_bundle_that_the_device_loads(
     assert list(manifest.engines) == ["litert"]
     assert manifest.engines["litert"].file == "encoder-static.tflite"
     assert (manifest.quality, manifest.rhythm) == (quality, rhythm)
+    assert (manifest.readout, manifest.rate) == (READOUT, RATE_MODEL)
+    assert read_array(bundle, READOUT.file).shape == (1, 2 * tiny_models.CONFIG.dim + 1)
+    moved = manifest.metrics["heart rate from the embedding, int8 against fp32, mean difference, bpm"]
+    assert isinstance(moved, float) and moved < 5
     assert manifest.novelty is not None
     size = tiny_models.CONFIG.codebook_size
     assert read_array(bundle, manifest.novelty.transitions).shape == (size + 1, size)
@@ -78,3 +96,13 @@ def test_a_run_becomes_a_bundle_that_the_device_loads(
         ("litert", method) for method in ("fp32", "static", "dynamic")
     }
     assert report["task_fp32"]["patients"] == 4
+
+
+def test_heads_of_another_encoder_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tiny_run.write_run(tmp_path / "runs" / "tiny" / "ppg")
+    model = LogisticModel({}, 0.0, "made up")
+    write_heads(run.parent, model, model, "0" * 64)
+    assert main(["quantize", str(run), "--out", str(tmp_path / "bundle")]) == 2
+    said = capsys.readouterr().err
+    assert "heads read another encoder's embedding" in said and "pulsecode train heads --run" in said
+    assert len(said.splitlines()) == 1 and not (tmp_path / "bundle").exists()

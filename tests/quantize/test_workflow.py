@@ -181,7 +181,7 @@ def test_bad_arguments_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
         (["no-such-run", "--out", "b"], "run 'no-such-run': no such folder"),
         ([run, "--out", str(taken)], "holds no bundle"),
         ([run, "--out", str(tmp_path / "b"), "--data", str(tmp_path / "nowhere")], "no such folder"),
-        ([run, "--out", str(tmp_path / "b"), "--data", str(taken)], "holds no WFDB header"),
+        ([run, "--out", str(tmp_path / "b"), "--data", str(taken)], "holds no recording"),
     ):
         assert main(["quantize", *arguments, "--no-heads"]) == 2
         err = capsys.readouterr().err
