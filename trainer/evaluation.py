@@ -16,7 +16,7 @@ from trainer.bootstrap import Interval, over_people
 from trainer.consistency import check_consistency, load_tokenizer
 from trainer.encoder import Encoder
 from trainer.probe import ProbeResult, af_probe, has_both_kinds
-from trainer.quantizer import perplexity, usage
+from trainer.quantizers import perplexity, usage
 from trainer.run_folder import RunFolder, write_json
 from trainer.splits import Part
 from trainer.stage2 import IGNORED

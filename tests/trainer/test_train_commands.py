@@ -38,7 +38,7 @@ def test_bad_input_ends_in_one_line(
     monkeypatch.delenv("PULSECODE_DATA", raising=False)
     assert "no such folder; give --data DIR" in refusal(capsys, "train", "tokenizer", "--out", "run")
     (tmp_path / "empty").mkdir()
-    assert "no WFDB header" in refusal(capsys, "train", "tokenizer", "--out", "run", "--data", "empty")
+    assert "holds no recording" in refusal(capsys, "train", "tokenizer", "--out", "run", "--data", "empty")
     data = ("--data", str(synthetic_data))
     missing = refusal(capsys, "train", "encoder", "--tokenizer", "nowhere", "--signal", "ppg", "--out", "run", *data)
     assert "run folder nowhere: no such folder; make it with `pulsecode train tokenizer`" in missing
