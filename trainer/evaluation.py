@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from firmware_bridge.errors import BadInput
+from trainer.beat_preparation import prepare_as
 from trainer.bootstrap import Interval, over_people
 from trainer.consistency import check_consistency, load_tokenizer
 from trainer.encoder import Encoder
@@ -20,7 +21,7 @@ from trainer.quantizers import perplexity, usage
 from trainer.run_folder import RunFolder, write_json
 from trainer.splits import Part
 from trainer.stage2 import IGNORED
-from trainer.stages import DataChoice, check_windows, file_sha256, load_student, prepare, student_rows
+from trainer.stages import DataChoice, check_windows, file_sha256, load_student, student_rows
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def evaluate_student(
     tokenizer = load_tokenizer(source)
     if run.config("encoder").get("tokenizer_sha256") != file_sha256(source.weights("tokenizer")):
         raise BadInput(f"run folder {run.path}: was taught by another tokenizer than {source.path}; give --tokenizer")
-    prepared = prepare(choice, console)
+    prepared = prepare_as(source.config("tokenizer").get("windows"), choice, console)
     check_windows(source, prepared)
     check_consistency(source, tokenizer, prepared.part("validation"))
 
