@@ -46,8 +46,9 @@ def _print_shards(index: ShardIndex, *, as_json: bool) -> None:
         return
     console = _console()
     size = sum(shard.bytes for shard in index.shards)
-    title = f"{len(index.shards)} shards, {size / 1e6:,.1f} MB, in {index.folder}; all have their SHA-256"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    found = f"{len(index.shards)} shards, {size / 1e6:,.1f} MB, in {index.folder}; all have their SHA-256"
+    console.print(found, soft_wrap=True, markup=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("part")
     for column in ("people", "windows", "passed the gate", "of these, apart"):
         table.add_column(column, justify="right")

@@ -3,6 +3,7 @@
 from rich.console import Console
 
 from firmware_bridge.block import Signal
+from firmware_bridge.errors import BadInput
 from trainer.fitting import FitConfig
 from trainer.noise import NoiseAugmentation, NoiseConfig
 from trainer.noise_bank import noise_bank
@@ -22,11 +23,13 @@ NOISE = NoiseConfig()
 def measured_noise(
     signal: Signal, windows: WindowConfig, choice: DataChoice, console: Console
 ) -> NoiseAugmentation | None:
-    """The noise that a student of ``signal`` meets: measured on the training people's PPG; none for the ECG.
-
-    Raises :class:`firmware_bridge.errors.BadInput` where the recordings cannot be used.
-    """
+    """The noise that a student of ``signal`` meets: measured on the training people's PPG; none for the ECG, and none,
+    which is said, where these recordings show no noise to measure."""
     if signal == "ecg":
         return None
-    bank = noise_bank(choice.data, windows, choice.cache, "train", console, excluded=choice.excluded)
+    try:
+        bank = noise_bank(choice.data, windows, choice.cache, "train", console, excluded=choice.excluded)
+    except BadInput as error:
+        console.print(f"the student learns without measured noise: {error}", soft_wrap=True)
+        return None
     return NoiseAugmentation(bank, windows.frontend("ppg"), NOISE)

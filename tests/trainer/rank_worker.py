@@ -18,6 +18,7 @@ from trainer.encoder import EncoderConfig
 from trainer.fitting import FitConfig, TensorRows, eval_batches, train_batches
 from trainer.phases import PhasedRows
 from trainer.quantizers import QuantizerConfig, make_quantizer
+from trainer.recipe import WINDOWS
 from trainer.stage2 import Augmentation, Objective
 from trainer.stages import DataChoice, prepare, train_student
 
@@ -75,7 +76,7 @@ def work(out: Path, data: Path, cache: Path) -> None:
     }
     save_file(codebooks(), out / f"{me}.safetensors")
     console = Console(quiet=True)
-    prepared = prepare(DataChoice(data, cache), console)
+    prepared = prepare(DataChoice(data, cache), console, WINDOWS)
     model = EncoderConfig(hop=prepared.config.hop, codebook_size=512, **TINY)
     train_student(
         out / "student", out / "tokenizer", "ppg", prepared, FIT, console,

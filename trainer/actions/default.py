@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 from firmware_bridge.block import Signal
+from trainer.actions import respiration
 from trainer.actions.options import chosen_data, data_arguments
 
 SIGNALS: tuple[Signal, ...] = ("ppg", "ecg")
-HELP = "all that ships: tokenizer, both students, device heads; resumes"
+HELP = "all that ships: tokenizer, both students, device heads, respiration; resumes"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from trainer.heads.run_file import HEADS
     from trainer.ranks import rank
     from trainer.recipe import OBJECTIVE, STUDENT_FIT, TOKENIZER_FIT, WINDOWS, measured_noise
+    from trainer.respiration_run import RESPIRATION
     from trainer.stages import prepare, train_student, train_tokenizer
 
     console, out, choice = progress_console(), Path(args.out), chosen_data(args)
@@ -37,4 +39,6 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
     if rank() == 0 and not (out / "heads" / HEADS).exists():
         train_heads(out / "ppg", out / "heads", choice.data, console)
+    if not (out / "respiration" / RESPIRATION).exists():
+        respiration.fit(out / "respiration", out / "heads", choice.data, choice.cache)
     return 0

@@ -21,12 +21,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit, judge, and write the run."""
+    from trainer.preparation import CACHE
+    from trainer.recordings import data_folder
+
+    out = Path(args.out)
+    heads = Path(args.heads) if args.heads else out.parent / "heads"
+    fit(out, heads, data_folder(args.data), Path(args.cache or CACHE), folds=args.folds, people=args.people)
+    return 0
+
+
+def fit(out: Path, heads: Path, data: Path, cache: Path, *, folds: int = 10, people: int | None = None) -> None:
+    """The respiratory model into the run folder ``out``; raises :class:`firmware_bridge.errors.BadInput`."""
     import msgspec
 
-    from trainer.preparation import CACHE
     from trainer.progress import progress_console
     from trainer.ranks import rank
-    from trainer.recordings import data_folder
     from trainer.respiration import (
         fit_respiration,
         judge_all,
@@ -40,17 +49,13 @@ def run(args: argparse.Namespace) -> int:
     from trainer.run_folder import write_json
 
     if rank() != 0:
-        return 0
-    console, out = progress_console(), Path(args.out)
-    heads = Path(args.heads) if args.heads else out.parent / "heads"
-    material = read_material(
-        data_folder(args.data), Path(args.cache or CACHE), quality_model(heads), console, args.people
-    )
-    needs_people(material.windows, args.folds)
-    model = fit_respiration(material.windows.take(shipping_people(material.windows)), args.folds)
-    judged = judge_all(model, material, args.folds)
+        return
+    console = progress_console()
+    material = read_material(data, cache, quality_model(heads), console, people)
+    needs_people(material.windows, folds)
+    model = fit_respiration(material.windows.take(shipping_people(material.windows)), folds)
+    judged = judge_all(model, material, folds)
     show(judged[0], console)
     write_report(out, judged)
     write_json(out / RESPIRATION, msgspec.to_builtins(RespirationFile(model, metrics(judged[0]))))
     console.print(f"respiration: written into {out}", soft_wrap=True)
-    return 0
