@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # PyTorch's own index has builds without CUDA; where it cannot be reached, pip's usual places must do.
 TORCH_CPU := $(PYTHON) -c 'import urllib.request as u; i = "https://download.pytorch.org/whl/cpu"; u.urlopen(i, timeout=5); print("--extra-index-url", i)' 2>/dev/null
 
-.PHONY: demo test check device dev bundle figures clean
+.PHONY: demo test check device dev bundle encoder figures clean
 
 demo: device
 	@echo "==> a minute with a virtual pulse sensor (Ctrl-C stops it)"
@@ -50,6 +50,18 @@ bundle: dev
 	@$(BIN)/pulsecode evaluate student --run runs/default/ecg
 	@$(BIN)/pulsecode evaluate student --run runs/default/ppg
 	@$(BIN)/pulsecode quantize runs/default/ppg --out edge/bundles/ppg-default
+
+# Judges the encoder beside its baselines, and runs the ablation and the published code's faults: hours; stops and resumes.
+encoder: dev
+	@$(BIN)/pulsecode evaluate all --run runs/default/ppg --out benchmarks/results/encoder
+	@$(BIN)/pulsecode evaluate respiration --run runs/default/respiration --out benchmarks/results/encoder
+	@mkdir -p benchmarks/results/heads && cp runs/default/heads/plots/*.png benchmarks/results/heads/
+	@cp runs/default/respiration/respiration_reliability.png benchmarks/results/heads/respiration.png
+	@$(BIN)/pulsecode train tokenizer --exclude bidmc --out runs/audit/tokenizer --resume
+	@$(BIN)/pulsecode train encoder --exclude bidmc --tokenizer runs/audit/tokenizer --signal ppg --out runs/audit/ppg --resume
+	@$(BIN)/pulsecode evaluate bidmc --run runs/audit/ppg --out benchmarks/results/audit
+	@$(BIN)/pulsecode bench ablation --out benchmarks/results
+	@$(BIN)/pulsecode bench published --out benchmarks/results
 
 # Regenerates the figures in the README.
 figures: dev
