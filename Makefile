@@ -15,7 +15,7 @@ demo: device
 
 test: dev check
 	@echo "==> tests"
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: dev
 	@echo "==> ruff and mypy"

@@ -13,7 +13,7 @@ from firmware_bridge.block import Signal
 from firmware_bridge.errors import BadInput
 from trainer.encoder import Encoder
 from trainer.heads.run_file import HEADS, HeadsFile, load_heads, load_readouts
-from trainer.respiration_run import RESPIRATION, RespirationFile, load_respiration
+from trainer.respiration.run_file import RESPIRATION, RespirationFile, load_respiration
 from trainer.run_folder import RunFolder
 from trainer.stages import file_sha256, load_student
 from trainer.windows import WindowConfig, saved_config

@@ -10,7 +10,7 @@ from edge.bundle import MANIFEST, RespirationModel, load_bundle, write_bundle
 from edge.respiration import FEATURES
 from firmware_bridge.errors import BadInput
 from quantize.run import find_respiration
-from trainer.respiration_run import RESPIRATION, RespirationFile
+from trainer.respiration.run_file import RESPIRATION, RespirationFile
 from trainer.run_folder import write_json
 
 MODEL = RespirationModel(

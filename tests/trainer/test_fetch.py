@@ -23,9 +23,9 @@ from synthetic_recordings import paired_signals, write_record
 
 from firmware_bridge.cli import main
 from firmware_bridge.errors import BadInput
-from trainer import download
-from trainer.fetch import fetch, parse_sums
-from trainer.fetch_zenodo import RECORD
+from trainer.data import download
+from trainer.data.fetch import fetch, parse_sums
+from trainer.data.fetch_zenodo import RECORD
 from trainer.recordings import find_recordings
 
 QUIET = Console(quiet=True)

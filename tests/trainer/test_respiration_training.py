@@ -14,11 +14,11 @@ from edge.respiration import CANDIDATES, FEATURES
 from firmware_bridge.cli import main
 from firmware_bridge.errors import BadInput
 from trainer.recordings import find_recordings
-from trainer.respiration_data import Breathing
-from trainer.respiration_fit import Estimates, learnable_rows, person_folds
-from trainer.respiration_judge import reliability, spectral_rates, table, valid_rates
-from trainer.respiration_reference import CHANNEL_RATE, agreed_reading, annotated_rates, channel_rates
-from trainer.respiration_run import load_respiration
+from trainer.respiration.data import Breathing
+from trainer.respiration.fit import Estimates, learnable_rows, person_folds
+from trainer.respiration.judge import reliability, spectral_rates, table, valid_rates
+from trainer.respiration.reference import CHANNEL_RATE, agreed_reading, annotated_rates, channel_rates
+from trainer.respiration.run_file import load_respiration
 from trainer.splits import part_of
 
 SECONDS = 100.0

@@ -20,16 +20,16 @@ from torch import Tensor
 from firmware_bridge.block import Signal
 from firmware_bridge.cli import main
 from firmware_bridge.errors import BadInput
-from trainer import shards
+from trainer.data import shards
+from trainer.data.shard_index import INDEX, Shard, ShardIndex, load_index, verify
+from trainer.data.shard_loader import ShardBatches, shard_batches, shard_eval_batches
+from trainer.data.shard_reader import windows_in_memory
+from trainer.data.sharded import prepare_shards
+from trainer.data.shards import PROGRESS, write_shards
 from trainer.fitting import FitConfig, fit_stage
 from trainer.phases import PhasedRows
 from trainer.progress import Stopped
 from trainer.run_folder import RunFolder
-from trainer.shard_index import INDEX, Shard, ShardIndex, load_index, verify
-from trainer.shard_loader import ShardBatches, shard_batches, shard_eval_batches
-from trainer.shard_reader import windows_in_memory
-from trainer.sharded import prepare_shards
-from trainer.shards import PROGRESS, write_shards
 from trainer.splits import part_of
 from trainer.stage1 import Stage1
 from trainer.stage2 import Objective
@@ -181,7 +181,7 @@ def test_another_iteration_starts_anew_and_epochs_differ(tmp_path: Path) -> None
 
 
 def test_memory_holds_two_blocks_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer import shard_loader
+    from trainer.data import shard_loader
 
     index = numbered(tmp_path / "n", [6] * 20)
     read: list[str] = []

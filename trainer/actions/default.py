@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from trainer.heads.run_file import HEADS
     from trainer.ranks import rank
     from trainer.recipe import OBJECTIVE, STUDENT_FIT, TOKENIZER_FIT, WINDOWS, measured_noise
-    from trainer.respiration_run import RESPIRATION
+    from trainer.respiration.run_file import RESPIRATION
     from trainer.stages import prepare, train_student, train_tokenizer
 
     console, out, choice = progress_console(), Path(args.out), chosen_data(args)

@@ -31,11 +31,11 @@ def run(args: argparse.Namespace) -> int:
     """Train."""
     from trainer.beat_preparation import prepare_as
     from trainer.consistency import load_tokenizer
+    from trainer.data.sharded import prepare_shards
     from trainer.encoder import EncoderConfig
     from trainer.fitting import progress_console
     from trainer.recipe import OBJECTIVE, STUDENT_FIT, measured_noise
     from trainer.run_folder import RunFolder
-    from trainer.sharded import prepare_shards
     from trainer.stages import Prepared, train_student
     from trainer.windows import WindowConfig
 

@@ -36,7 +36,9 @@ def fit(out: Path, heads: Path, data: Path, cache: Path, *, folds: int = 10, peo
 
     from trainer.progress import progress_console
     from trainer.ranks import rank
-    from trainer.respiration import (
+    from trainer.respiration.report import metrics, show, write_report
+    from trainer.respiration.run_file import RESPIRATION, RespirationFile
+    from trainer.respiration.training import (
         fit_respiration,
         judge_all,
         needs_people,
@@ -44,8 +46,6 @@ def fit(out: Path, heads: Path, data: Path, cache: Path, *, folds: int = 10, peo
         read_material,
         shipping_people,
     )
-    from trainer.respiration_files import metrics, show, write_report
-    from trainer.respiration_run import RESPIRATION, RespirationFile
     from trainer.run_folder import write_json
 
     if rank() != 0:

@@ -34,10 +34,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train."""
     from trainer.beat_preparation import prepare_beats
+    from trainer.data.sharded import prepare_shards
     from trainer.fitting import progress_console
     from trainer.quantizers import QuantizerConfig
     from trainer.recipe import TOKENIZER_FIT, WINDOWS
-    from trainer.sharded import prepare_shards
     from trainer.stages import Prepared, prepare, train_tokenizer
     from trainer.tokenizer import TokenizerConfig
 

@@ -80,7 +80,10 @@ def plot_misalignment(found: Misalignment, file: Path) -> None:
         accuracy.set(title=title, xlabel="ECG later by, ms", ylabel="agreement with the teacher", ylim=(0, None))
         kept.set(title="Teacher's tokens that a shift leaves alone", xlabel="ECG later by, ms", ylim=(0, 1.02))
         drift.set(title="Top-1 under a drifting clock", xlabel="drift, ppm", ylim=accuracy.get_ylim())
-        accuracy.legend(loc="lower left", title="pairs given to the teacher", title_fontsize=8, fontsize=8)
+        figure.legend(
+            *accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=3,
+            title="student, and the pairs given to its teacher", title_fontsize=8, fontsize=8,
+        )  # fmt: skip
         figure.suptitle(
             f"{found.windows:,} windows of {found.people} test people; 95 % intervals over people", fontsize=9, x=0.01,
             ha="left",

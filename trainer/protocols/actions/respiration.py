@@ -26,9 +26,9 @@ def run(args: argparse.Namespace) -> int:
     from trainer.preparation import CACHE
     from trainer.progress import progress_console
     from trainer.recordings import data_folder
-    from trainer.respiration import judge_all, needs_people, quality_model, read_material
-    from trainer.respiration_files import show, write_report
-    from trainer.respiration_run import load_respiration
+    from trainer.respiration.report import show, write_report
+    from trainer.respiration.run_file import load_respiration
+    from trainer.respiration.training import judge_all, needs_people, quality_model, read_material
 
     console, folder = progress_console(), Path(args.run)
     model = load_respiration(folder).model

@@ -19,9 +19,9 @@ from firmware_bridge.errors import BadInput
 from trainer.heads.run_file import HEADS, load_heads
 from trainer.protocols.recorded import recordings_of
 from trainer.recordings import F64, Recording
-from trainer.respiration_baseline import neurokit_rates
-from trainer.respiration_data import Breathing, breathing
-from trainer.respiration_fit import (
+from trainer.respiration.baseline import neurokit_rates
+from trainer.respiration.data import Breathing, breathing
+from trainer.respiration.fit import (
     DRIFT,
     FOLDS,
     MAX_ERROR,
@@ -36,8 +36,8 @@ from trainer.respiration_fit import (
     person_folds,
     scores_of,
 )
-from trainer.respiration_judge import Table, reliability, simple_methods, table, valid_rates
-from trainer.respiration_reference import annotated_rates, channel_rates
+from trainer.respiration.judge import Table, reliability, simple_methods, table, valid_rates
+from trainer.respiration.reference import annotated_rates, channel_rates
 from trainer.splits import part_of
 from trainer.windows import WindowConfig
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from firmware_bridge.errors import BadInput
+from trainer.data.shard_index import ShardIndex
+from trainer.data.shard_loader import ShardBatches, shard_batches
+from trainer.data.shard_reader import windows_in_memory
 from trainer.fitting import FitConfig, train_batches
 from trainer.phases import PhasedRows
-from trainer.shard_index import ShardIndex
-from trainer.shard_loader import ShardBatches, shard_batches
-from trainer.shard_reader import windows_in_memory
 from trainer.stage1 import Stage1
 from trainer.tokenizer import Tokenizer, TokenizerConfig
 

@@ -49,26 +49,26 @@ def _run(args: argparse.Namespace) -> int:
 
     console = progress_console()
     if args.action == "fetch":
-        from trainer.fetch import fetch
+        from trainer.data.fetch import fetch
 
         fetch(args.name, Path(args.out), console, records=args.records, mirror=args.mirror)
     elif args.action == "list":
-        from trainer.inventory import print_inventory
+        from trainer.data.inventory import print_inventory
         from trainer.recordings import data_folder
 
         print_inventory(data_folder(args.folder), as_json=args.json)
     elif args.action == "shard":
         from dataclasses import replace
 
+        from trainer.data.shards import write_shards
         from trainer.recordings import data_folder
-        from trainer.shards import write_shards
         from trainer.windows import WindowConfig
 
         given = {name: getattr(args, name) for name in ("hops", "stride") if getattr(args, name) is not None}
         config = replace(WindowConfig(), **given)
         write_shards(data_folder(args.data), Path(args.out), config, console, rows=args.rows, resume=args.resume)
     else:
-        from trainer.throughput import report_throughput
+        from trainer.data.throughput import report_throughput
 
         report_throughput(Path(args.folder), args.batch, args.seconds, args.windows, as_json=args.json)
     return 0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge.bundle import RespirationModel
 from edge.respiration import CANDIDATES, FEATURES, STEPS, ForwardFilter, Network, rate_and_width
 from trainer.recordings import F64
-from trainer.respiration_data import Breathing
+from trainer.respiration.data import Breathing
 
 UNITS, EPOCHS, BATCH, PEAK_LR, DECAY = 12, 12, 256, 0.01, 0.05
 BLUR = 0.6  # /min: how sharply a label names a candidate

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from firmware_bridge.block import Signal
 from firmware_bridge.errors import BadInput
+from trainer.data.shard_index import ShardIndex, load_index
+from trainer.data.shard_loader import ShardBatches, shard_batches
+from trainer.data.shard_reader import windows_in_memory
 from trainer.fitting import FitConfig
 from trainer.intervals import interval_targets
-from trainer.shard_index import ShardIndex, load_index
-from trainer.shard_loader import ShardBatches, shard_batches
-from trainer.shard_reader import windows_in_memory
 from trainer.stage1 import label_patches
 from trainer.stage2 import Objective, student_labels
 from trainer.stages import Prepared

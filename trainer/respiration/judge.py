@@ -8,8 +8,8 @@ from edge.modulations import MODULATIONS
 from edge.respiration import AGREE, BAND, CANDIDATES, DRIFT_BELOW, FEATURES, FUSED, MIN_GOOD
 from trainer.bootstrap import Interval, over_people
 from trainer.recordings import F64
-from trainer.respiration_data import Breathing
-from trainer.respiration_fit import Estimates, Rows
+from trainer.respiration.data import Breathing
+from trainer.respiration.fit import Estimates, Rows
 
 SHOWN = ("baseline", "amplitude", "interval", "shape")
 

@@ -9,8 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from trainer.data.shard_index import INDEX, ShardIndex, load_index, verify
 from trainer.recordings import READERS, Listing, Recording, find_recordings
-from trainer.shard_index import INDEX, ShardIndex, load_index, verify
 from trainer.splits import PARTS, part_of
 
 

@@ -10,8 +10,8 @@ from rich.table import Table as Shown
 
 from firmware_bridge.errors import BadInput
 from trainer.plots import ECG, FADED, INK, PPG, STYLE
-from trainer.respiration import FOLLOWED, VALID, Judged, remarks
-from trainer.respiration_judge import Table, markdown, to_dict
+from trainer.respiration.judge import Table, markdown, to_dict
+from trainer.respiration.training import FOLLOWED, VALID, Judged, remarks
 from trainer.run_folder import write_json
 
 TARGET = 2.0  # /min

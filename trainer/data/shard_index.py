@@ -108,7 +108,7 @@ def load_index(folder: Path) -> ShardIndex:
 
 def verify(index: ShardIndex) -> None:
     """Compare every shard with its SHA-256. Raises :class:`BadInput` at the first that differs."""
-    from trainer.download import file_digest
+    from trainer.data.download import file_digest
 
     for shard in index.shards:
         if file_digest(index.folder / shard.file) != shard.sha256:

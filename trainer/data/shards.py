@@ -16,12 +16,12 @@ import numpy as np
 from rich.console import Console
 
 from firmware_bridge.errors import BadInput, not_installed
-from trainer.download import FULL, file_digest
+from trainer.data.download import FULL, file_digest
+from trainer.data.shard_index import INDEX, Shard, ShardIndex, index_from, load_index
 from trainer.gating import Verdict
 from trainer.preparation import cache_key
 from trainer.progress import Stopped, progress_bar
 from trainer.recordings import Recording, find_recordings
-from trainer.shard_index import INDEX, Shard, ShardIndex, index_from, load_index
 from trainer.splits import Part, part_of
 from trainer.windows import WindowConfig, cut
 

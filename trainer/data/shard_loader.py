@@ -22,9 +22,9 @@ from torch import Tensor
 
 from firmware_bridge.errors import BadInput
 from trainer import ranks
+from trainer.data.shard_index import Shard, ShardIndex, load_index
+from trainer.data.shard_reader import apart_in, patches_of, read_shard
 from trainer.fitting import FitConfig
-from trainer.shard_index import Shard, ShardIndex, load_index
-from trainer.shard_reader import apart_in, patches_of, read_shard
 from trainer.splits import Part
 from trainer.windows import F32
 

@@ -22,7 +22,7 @@ from urllib.parse import quote
 from rich.console import Console
 
 from firmware_bridge.errors import BadInput
-from trainer.download import Books, Wanted, download, get_text, sum_books
+from trainer.data.download import Books, Wanted, download, get_text, sum_books
 from trainer.recordings import NOT_READABLE
 
 PHYSIONET = "https://physionet.org/files/"
@@ -51,7 +51,7 @@ def fetch(
     if mirror is not None and not re.match(r"https?://", mirror):
         raise BadInput(f"--mirror {mirror}: must be a URL that starts with http:// or https://")
     if name == ON_ZENODO:
-        from trainer.fetch_zenodo import fetch_perform_af
+        from trainer.data.fetch_zenodo import fetch_perform_af
 
         fetch_perform_af(out, console, records=records, mirror=mirror)
         return

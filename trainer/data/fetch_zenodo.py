@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 
 from firmware_bridge.errors import BadInput
-from trainer.download import FULL, Wanted, download, get_text
+from trainer.data.download import FULL, Wanted, download, get_text
 
 ZENODO = "https://zenodo.org/"
 RECORD = "6807403"
@@ -25,9 +25,9 @@ UNPACKED = (".hea", ".dat")
 def fetch_perform_af(out: Path, console: Console, *, records: Sequence[str] | None, mirror: str | None) -> None:
     """Have both archives verified, and their records (or those of ``records``) unpacked, under ``out``.
 
-    ``mirror`` stands for ``https://zenodo.org/``. Raises as :func:`trainer.fetch.fetch` does.
+    ``mirror`` stands for ``https://zenodo.org/``. Raises as :func:`trainer.data.fetch.fetch` does.
     """
-    from trainer.fetch import report
+    from trainer.data.fetch import report
 
     base = (mirror or ZENODO).rstrip("/")
     sums = _published(f"{base}/api/records/{RECORD}")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_bridge.errors import BadInput, not_installed
-from trainer.shard_index import Shard, ShardIndex
+from trainer.data.shard_index import Shard, ShardIndex
 from trainer.splits import Part
 from trainer.windows import F32, Windows
 

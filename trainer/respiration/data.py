@@ -22,9 +22,9 @@ from edge.ring import SampleRing
 from edge.vitals import Vitals
 from firmware_bridge.block import Notice
 from firmware_bridge.source import open_source
-from trainer import respiration_reference
 from trainer.protocols.cache import Arrays, digest, kept
 from trainer.recordings import F64, Recording
+from trainer.respiration import reference
 from trainer.windows import WindowConfig
 
 LONGEST = 80.0  # s kept of the modulations, so that a window can be looked at slowed down
@@ -156,7 +156,7 @@ def breathing(
 ) -> Breathing:
     """All windows of ``recordings``; ``scaled``: each also once at another speed of time. Kept in ``cache`` by record;
     ``advance`` after each. Raises :class:`BadInput`."""
-    code = (modulations, respiration, vitals, respiration_reference, sys.modules[__name__])
+    code = (modulations, respiration, vitals, reference, sys.modules[__name__])
     parts: list[Arrays] = []
     for recording in recordings:
         files = [recording.path.with_name(recording.path.name + end) for end in (".dat", ".breath", ".breathb")]

@@ -1,0 +1,1 @@
+"""Data sets at scale: fetched with checksums, listed, cut into shards, streamed."""
