@@ -13,7 +13,7 @@ from trainer.encoder import Encoder
 from trainer.probe import POOLED_SECONDS
 from trainer.windows import Windows
 
-KNOWN_AFTER = 0.5  # s from a pulse's end (the next foot) until the device knows it: upstroke, refractory time, hop
+KNOWN_AFTER = 0.8  # s from a pulse's end (the next foot) until the device knows it: upstroke, its wave, hop
 
 
 def rows_by_window(beats: BeatWindows, windows: Windows, hop_seconds: float) -> list[tuple[int, int, float]]:
