@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,15 @@ import pytest
 def pytest_configure() -> None:
     # What a shell starts in the background inherits Ctrl-C as ignored, and the tests of Ctrl-C would press it in vain.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_given_back() -> Iterator[None]:
+    """No test, and nothing it runs in this process, keeps Ctrl-C for itself."""
+    yield
+    kept = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert kept is signal.default_int_handler
 
 
 @pytest.fixture(scope="session")

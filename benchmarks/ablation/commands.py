@@ -87,7 +87,10 @@ def ablation(args: argparse.Namespace) -> int:
     from benchmarks.ablation.variants import VARIANTS
 
     found, budget = _rows(args, VARIANTS)
-    text = markdown(found, budget, "What each choice is worth")
+    known = {line.variant.slug for line in found}
+    missing = [f"{v.question}: {v.name}" for v in VARIANTS if v.slug not in known and not args.only]
+    notes = [f"Not run yet: {'; '.join(missing)}."] if missing else []
+    text = markdown(found, budget, "What each choice is worth", notes)
     _finish(args, "ablation", text, found, draw(found))
     return 0
 

@@ -54,12 +54,18 @@ class Options:
 
 
 class Stop:
-    """Turns SIGINT and SIGTERM into a flag, so that the link is removed and the exit is clean."""
+    """Turns SIGINT and SIGTERM into a flag while it is entered, so that the link is removed and the exit is clean."""
 
     def __init__(self) -> None:
         self._asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+
+    def __enter__(self) -> "Stop":
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
@@ -153,7 +159,8 @@ class VirtualSensor:
 
 def run_sensor(options: Options) -> int:
     """Stream until the end or a signal; returns the exit status."""
-    VirtualSensor(options, Stop()).run()
+    with Stop() as stop:
+        VirtualSensor(options, stop).run()
     return 0
 
 
