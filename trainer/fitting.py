@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import signal
-import sys
 import warnings
 from collections.abc import Iterator, Sized
 from dataclasses import asdict, dataclass
@@ -28,7 +27,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from firmware_bridge.errors import BadInput, PulsecodeError
-from trainer import ranks
+from trainer import progress, ranks
 from trainer.phases import PhasedRows
 from trainer.run_folder import RunFolder, write_json
 
@@ -305,6 +304,4 @@ def _hardware() -> dict[str, Any]:
 
 def progress_console() -> Console:
     """Where progress and notices go: stderr, so that results on stdout can be piped; rank 0 alone speaks."""
-    quiet = ranks.rank() > 0
-    console = Console(file=sys.stderr, highlight=False, quiet=quiet)
-    return console if console.is_terminal else Console(file=sys.stderr, highlight=False, width=100, quiet=quiet)
+    return progress.progress_console(quiet=ranks.rank() > 0)

@@ -8,10 +8,10 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from firmware_bridge.errors import PulsecodeError
 
 
-def progress_console() -> Console:
+def progress_console(*, quiet: bool = False) -> Console:
     """A console on stderr, 100 columns wide where that is no terminal."""
-    console = Console(file=sys.stderr, highlight=False)
-    return console if console.is_terminal else Console(file=sys.stderr, highlight=False, width=100)
+    console = Console(file=sys.stderr, highlight=False, quiet=quiet)
+    return console if console.is_terminal else Console(file=sys.stderr, highlight=False, width=100, quiet=quiet)
 
 
 def progress_bar(console: Console, *, of_bytes: bool = False) -> Progress:
