@@ -51,6 +51,10 @@ bundle: dev
 	@$(BIN)/pulsecode evaluate student --run runs/default/ppg
 	@$(BIN)/pulsecode quantize runs/default/ppg --out edge/bundles/ppg-default
 
+ROWS := runs/ablation
+UNALIGNED := $(ROWS)/synchrony-ecg-and-ppg-paired-as-recorded-s0
+JITTERED := $(ROWS)/synchrony-lag-jitter-0-1-s-in-the-place-of-alignment-s0
+
 # Judges the encoder beside its baselines, and runs the ablation and the published code's faults: hours; stops and resumes.
 encoder: dev
 	@$(BIN)/pulsecode evaluate all --run runs/default/ppg --out benchmarks/results/encoder
@@ -62,6 +66,14 @@ encoder: dev
 	@$(BIN)/pulsecode evaluate bidmc --run runs/audit/ppg --out benchmarks/results/audit
 	@$(BIN)/pulsecode bench ablation --out benchmarks/results
 	@$(BIN)/pulsecode bench published --out benchmarks/results
+	@$(BIN)/pulsecode evaluate noise --out benchmarks/results/encoder \
+	  --run ships=runs/default/ppg --tokenizer runs/default/tokenizer \
+	  --run 'short, with noise=$(ROWS)/base-base-s0/student' --tokenizer $(ROWS)/base-s0/tokenizer \
+	  --run 'short, without=$(ROWS)/augmentation-no-measured-noise-s0/student' --tokenizer $(ROWS)/base-s0/tokenizer
+	@$(BIN)/pulsecode evaluate misalignment --people 20 --out benchmarks/results/encoder \
+	  --run 'aligned=$(ROWS)/base-base-s0/student' --tokenizer $(ROWS)/base-s0/tokenizer \
+	  --run 'as recorded=$(UNALIGNED)/student' --tokenizer $(UNALIGNED)/tokenizer \
+	  --run 'lag jitter=$(JITTERED)/student' --tokenizer $(JITTERED)/tokenizer
 
 # Regenerates the figures in the README.
 figures: dev

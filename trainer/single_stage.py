@@ -31,7 +31,7 @@ from trainer.plots import plot_student, plot_tokenizer
 from trainer.quantizers import Quantized
 from trainer.run_folder import History, RunFolder, write_json
 from trainer.stage1 import Stage1
-from trainer.stage2 import IGNORED, Augmentation, student_labels, token_hits
+from trainer.stage2 import IGNORED, Augmentation, log_accuracy, student_labels, token_hits
 from trainer.stages import Prepared, file_sha256
 from trainer.tokenizer import Tokenizer, TokenizerConfig
 
@@ -144,9 +144,7 @@ class SingleStage(Stage1):
 
     def on_validation_epoch_end(self) -> None:  # runs after the epoch's last training batch
         super().on_validation_epoch_end()
-        for part, (top1, top5, count) in ranks.summed_by_name(self._hits).items():
-            self.log(f"{part}_top1", float(top1) / max(1, int(count)))
-            self.log(f"{part}_top5", float(top5) / max(1, int(count)))
+        log_accuracy(self, self._hits)
 
 
 def _of_student(history: History) -> History:

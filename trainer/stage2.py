@@ -90,6 +90,13 @@ def token_hits(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.tensor([int(top[:, 0].sum()), int(top.any(1).sum()), len(labels)])
 
 
+def log_accuracy(stage: Stage, hits: dict[str, Tensor]) -> None:
+    """Log ``PART_top1`` and ``PART_top5`` of an epoch from sums of :func:`token_hits`, over all ranks."""
+    for part, (top1, top5, count) in ranks.summed_by_name(hits).items():
+        stage.log(f"{part}_top1", float(top1) / max(1, int(count)))
+        stage.log(f"{part}_top5", float(top5) / max(1, int(count)))
+
+
 class Stage2(Stage):
     """Batches are ``(patches, labels, ok)``; ``ok`` says the window passed the quality gate; with an interval
     objective a fourth has the intervals' logarithms. Logged: loss and top-1/top-5 accuracy, on validation over all
@@ -151,6 +158,4 @@ class Stage2(Stage):
 
     def on_validation_epoch_end(self) -> None:  # runs after the epoch's last training batch
         super().on_validation_epoch_end()
-        for part, (top1, top5, count) in ranks.summed_by_name(self._hits).items():
-            self.log(f"{part}_top1", float(top1) / max(1, int(count)))
-            self.log(f"{part}_top5", float(top5) / max(1, int(count)))
+        log_accuracy(self, self._hits)

@@ -116,7 +116,7 @@ def download(wanted: Sequence[Wanted], console: Console, title: str) -> Books:
                 results.put(_have(waiting.get_nowait(), stop))
             except queue.Empty:
                 return
-            except Exception as error:
+            except Exception as error:  # whatever it is, the thread that waits for the result raises it
                 results.put(error)
 
     # Daemons, so that Ctrl-C need not wait for a server that has fallen silent.
