@@ -5,7 +5,9 @@ state"), so a hop costs the same however long the stream; the window form trains
 compared with.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +15,31 @@ from torch import Tensor, nn
 MASKED = -1e4  # added to the attention logits of context that does not exist yet; finite, so int8 graphs stay finite
 
 
+NormName = Literal["layer", "rms", "tanh"]
+
+
+class TanhNorm(nn.Module):
+    """Dynamic tanh (Zhu et al., Transformers without Normalization, CVPR 2025): ``weight · tanh(alpha x) + bias``. No
+    statistics over the channels, so it quantizes as any activation does."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.full((1,), 0.5))
+        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of any shape that ends in ``dim``."""
+        return torch.tanh(self.alpha * x) * self.weight + self.bias
+
+
+NORMS: dict[NormName, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm, "tanh": TanhNorm}
+
+
 @dataclass(frozen=True)
 class EncoderConfig:
     """Shape of the encoder. ``context`` counts patches seen, the current one included; ``lookahead`` is how many
-    patches after the labelled one are seen before its token is given."""
+    patches after the labelled one are seen before its token is given. ``norm`` and ``activation``: what an int8
+    delegate can take differs by engine, so both are choices."""
 
     hop: int = 50
     dim: int = 96
@@ -27,8 +50,10 @@ class EncoderConfig:
     codebook_size: int = 512
     lookahead: int = 1
     dropout: float = 0.25
+    norm: NormName = "layer"
+    activation: Literal["gelu", "relu"] = "gelu"
 
-    def to_dict(self) -> dict[str, int | float]:
+    def to_dict(self) -> dict[str, int | float | str]:
         """For a run folder's config."""
         return asdict(self)
 
@@ -40,7 +65,8 @@ class Block(nn.Module):
         super().__init__()
         d, self.heads, self.context = config.dim, config.heads, config.context
         self.head_dim = d // config.heads
-        self.norm_attention, self.norm_mlp = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.norm_attention, self.norm_mlp = NORMS[config.norm](d), NORMS[config.norm](d)
+        self._activation = nn.functional.relu if config.activation == "relu" else nn.functional.gelu
         self.query, self.key, self.value, self.out = (nn.Linear(d, d) for _ in range(4))
         self.expand, self.contract = nn.Linear(d, config.mlp * d), nn.Linear(config.mlp * d, d)
         self.dropout = nn.Dropout(config.dropout)
@@ -48,7 +74,7 @@ class Block(nn.Module):
         self.age_bias = nn.Parameter(torch.zeros(self.heads, 1, config.context))
 
     def _mlp(self, x: Tensor) -> Tensor:
-        y: Tensor = self.contract(nn.functional.gelu(self.expand(self.norm_mlp(x))))
+        y: Tensor = self.contract(self._activation(self.expand(self.norm_mlp(x))))
         return y
 
     def window(self, x: Tensor) -> Tensor:
@@ -88,7 +114,7 @@ class Encoder(nn.Module):
         self.config = config
         self.embed = nn.Linear(config.hop, config.dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.dim)
+        self.norm = NORMS[config.norm](config.dim)
         self.head = nn.Linear(config.dim, config.codebook_size)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
