@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # PyTorch's own index has builds without CUDA; where it cannot be reached, pip's usual places must do.
 TORCH_CPU := $(PYTHON) -c 'import urllib.request as u; i = "https://download.pytorch.org/whl/cpu"; u.urlopen(i, timeout=5); print("--extra-index-url", i)' 2>/dev/null
 
-.PHONY: demo test check device dev bundle encoder figures clean
+.PHONY: demo test check device dev bundle encoder figures mcu schema clean
 
 demo: device
 	@echo "==> a minute with a virtual pulse sensor (Ctrl-C stops it)"
@@ -39,6 +39,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "==> installing what training and tests need (torch first: about 1.5 GB on disk, some minutes)"
 	@$(PIP) torch==2.13.0 $$($(TORCH_CPU)) || { echo "pip could not install torch; is the package index reachable?" >&2; exit 2; }
 	@$(PIP) --editable '.[dev]' || { echo "pip could not install; is the package index reachable?" >&2; exit 2; }
+	@$(BIN)/pulsecode engines build executorch || echo "going on without ExecuTorch" >&2
 	@touch $@ $(VENV)/.device
 
 clean:
@@ -80,3 +81,11 @@ figures: dev
 	@$(BIN)/pulsecode bench latency --run runs/default/ppg --out benchmarks/results
 	@$(BIN)/pulsecode bench alarms --out benchmarks/results
 	@$(BIN)/pulsecode monitor 'sim:story?seed=1' --duration 56.5 --fast --picture benchmarks/results/monitor.svg
+
+# The manifest's JSON Schema, after its structs have changed.
+schema: dev
+	@$(BIN)/pulsecode bundle schema > edge/bundle.schema.json
+
+# The encoder in C, beside the Python engines and on emulated chips (needs arm-none-eabi-gcc and qemu-system-arm).
+mcu: dev
+	@$(BIN)/pulsecode mcu runs/default/ppg --out build/mcu --self-test --bundle edge/bundles/ppg-default --report benchmarks/results/mcu.md
