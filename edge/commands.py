@@ -1,10 +1,11 @@
-"""`pulsecode monitor`, `tokens`, `bundle` and `demo`. Heavy imports wait until a command runs."""
+"""`pulsecode monitor`, `tokens` and `demo`. Heavy imports wait until a command runs."""
 
 import argparse
 import math
 import os
 import sys
 
+from edge.bundle_commands import add_trust, trusted_key
 from firmware_bridge.cli import Command
 
 
@@ -18,6 +19,14 @@ def _positive(text: str) -> float:
     return value
 
 
+def _engine(text: str) -> str:
+    from edge.engines import ENGINES
+
+    if text not in ENGINES:
+        raise argparse.ArgumentTypeError(f"{text!r} is unknown; known: {', '.join(ENGINES)}")
+    return text
+
+
 def _can_draw() -> bool:
     """Whether standard output is a terminal that knows cursor movements and braille."""
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
@@ -27,7 +36,10 @@ def _can_draw() -> bool:
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="sim:sinus, file:rec.csv, wfdb:folder/record, serial:/dev/ttyUSB0 …")
     parser.add_argument("--bundle", metavar="DIR|ZIP", help="bundle to run (default: the one that ships)")
-    parser.add_argument("--engine", choices=("litert", "onnx"), help="default: the first that is installed")
+    add_trust(parser)
+    parser.add_argument(
+        "--engine", type=_engine, metavar="NAME", help="see `pulsecode engines` (default: the fastest that is there)"
+    )
     parser.add_argument("--duration", type=_positive, default=math.inf, metavar="S", help="stop after S seconds")
 
 
@@ -49,6 +61,7 @@ def _run_monitor(args: argparse.Namespace) -> int:
     return Session.open(
         args.source,
         bundle=args.bundle,
+        trust=trusted_key(args),
         engine=args.engine,
         limits=limits,
         fast=args.fast,
@@ -66,21 +79,7 @@ def _configure_tokens(parser: argparse.ArgumentParser) -> None:
 def _run_tokens(args: argparse.Namespace) -> int:
     from edge.tokens import write_tokens
 
-    return write_tokens(args.source, args.bundle, args.engine, args.duration, args.out)
-
-
-def _configure_bundle(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("inspect", "verify"))
-    parser.add_argument("bundle", nargs="?", help="folder or zip (default: the one that ships)")
-
-
-def _run_bundle(args: argparse.Namespace) -> int:
-    from edge.bundle import load_bundle
-    from edge.describe import describe
-
-    bundle = load_bundle(args.bundle)
-    print(describe(bundle) if args.action == "inspect" else f"{bundle.path}: whole, sha256 {bundle.digest}")
-    return 0
+    return write_tokens(args.source, args.bundle, args.engine, args.duration, args.out, trust=trusted_key(args))
 
 
 def _configure_demo(parser: argparse.ArgumentParser) -> None:
@@ -96,5 +95,4 @@ def _run_demo(args: argparse.Namespace) -> int:
 
 MONITOR = Command("watch a source live: wave, tokens, pulse rate, quality, alarms", _configure_monitor, _run_monitor)
 TOKENS = Command("write a source's tokens to CSV, as fast as it goes", _configure_tokens, _run_tokens)
-BUNDLE = Command("say what a bundle holds, and whether it is whole", _configure_bundle, _run_bundle)
 DEMO = Command("a minute with a virtual pulse sensor on a serial line", _configure_demo, _run_demo)

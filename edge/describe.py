@@ -1,7 +1,6 @@
-"""What a bundle, an event or a session says in words."""
+"""What an event or a session says in words."""
 
-from edge.bundle import Bundle
-from edge.messages import EventLine, LatencyReport, Summary
+from edge.messages import EventLine, LatencyReport, Summary, WithheldLine
 
 TITLES = {
     "pulse_lost": "PULSE LOST",
@@ -20,6 +19,11 @@ def describe_event(line: EventLine) -> str:
     if line.offset is None:
         return f"{title} ({line.severity})  {facts}"
     return f"{title} ended, {line.onset:.1f}–{line.offset:.1f} s  {facts}"
+
+
+def describe_withheld(line: WithheldLine) -> str:
+    """One line of text."""
+    return f"{TITLES.get(line.name, line.name).lower()} not raised: support {line.evidence.get('support')}"
 
 
 def _latency(report: LatencyReport | None) -> str:
@@ -56,24 +60,7 @@ def describe_summary(s: Summary) -> str:
     for event in s.detected:
         end = "still on" if event.offset is None else f"{event.offset:.1f} s"
         lines.append(f"detected  {event.name}, {event.onset:.1f} s – {end} ({event.severity})")
-    return "\n".join(lines)
-
-
-def describe(bundle: Bundle) -> str:
-    """What a bundle holds, some lines of text."""
-    m = bundle.manifest
-    f, e = m.frontend, m.encoder
-    lines = [
-        f"{m.name} {m.version} ({m.licence}), schema {m.schema}, sha256 {bundle.digest}",
-        f"signal    {m.signal} at {f.rate:g} Hz, {f.hop} samples ({f.hop_seconds:g} s) a hop",
-        f"encoder   {e.layers} layers, {e.heads * e.head_dim} wide, {e.context} patches of context,"
-        f" look-ahead {e.lookahead}, {e.codebook_size} codes, warm-up {m.warmup_hops} hops",
-        *(f"engine    {name}: {engine.file}, {engine.method}" for name, engine in m.engines.items()),
-        f"heads     novelty {'yes' if m.novelty else 'no'}, quality {'yes' if m.quality else 'no'},"
-        f" rhythm {'yes' if m.rhythm else 'no'}, rate {'yes' if m.rate else 'no'},"
-        f" respiration {'yes' if m.respiration else 'no'}",
-        *(f"metric    {name}: {value}" for name, value in m.metrics.items()),
-        *(f"from      {name}: {value}" for name, value in m.provenance.items()),
-        *(f"file      {len(bundle.read(name)):>9} bytes  {name}" for name in m.files),
-    ]
+    if s.withheld:
+        told = ", ".join(f"{name} {count}" for name, count in s.withheld.items())
+        lines.append(f"withheld  {told} for want of support")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Arrays out of a bundle: `.npy` without pickle."""
+"""Arrays out of a bundle and into one: `.npy` without pickle."""
 
 import io
 from typing import Any
@@ -17,3 +17,10 @@ def read_array(bundle: Bundle, name: str) -> NDArray[Any]:
     except (ValueError, EOFError, OSError) as error:
         raise BadInput(f"bundle {bundle.path}: {name} is not a plain .npy array ({error})") from None
     return array
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """An array as the bytes of a ``.npy`` file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()

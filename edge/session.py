@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edge.alarms import AlarmLimits
 from edge.bundle import load_bundle
+from edge.bundle.minisign import PublicKey
 from edge.display import Display, JsonDisplay, PlainDisplay
 from edge.engines import open_engine
 from edge.messages import Message
@@ -42,6 +43,7 @@ class Session:
         source: str,
         *,
         bundle: str | None = None,
+        trust: PublicKey | None = None,
         engine: str | None = None,
         limits: AlarmLimits | None = None,
         fast: bool = False,
@@ -50,7 +52,7 @@ class Session:
         picture: str | None = None,
     ) -> "Session":
         """Open everything, cheapest check first; raises :class:`BadInput` before anything is printed."""
-        loaded = load_bundle(bundle)
+        loaded = load_bundle(bundle, trust=trust)
         runner = open_engine(loaded, engine)
         with contextlib.ExitStack() as undo:
             recorder = undo.enter_context(contextlib.closing(Recorder(record))) if record else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from edge.bundle import load_bundle
+from edge.bundle.minisign import PublicKey
 from edge.engines import open_engine
 from edge.monitor import Monitor
 from edge.pipeline import Outcome
@@ -14,10 +15,18 @@ from firmware_bridge.errors import BadInput
 from firmware_bridge.source import open_source
 
 
-def write_tokens(source: str, bundle: str | None, engine: str | None, duration: float, out: str | None) -> int:
+def write_tokens(
+    source: str,
+    bundle: str | None,
+    engine: str | None,
+    duration: float,
+    out: str | None,
+    *,
+    trust: PublicKey | None = None,
+) -> int:
     """Columns ``t`` (s, the patch's start), ``token``, ``p``. A patch that has no token, because a sample it rests on
     is missing, has no row."""
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(bundle, trust=trust)
     runner = open_engine(loaded, engine)
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(contextlib.closing(open_source(source, loaded.manifest.signal)))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from edge import bundle as bundle_module
 from edge.bundle import DEFAULT_BUNDLE, LogisticModel, load_bundle
+from edge.bundle import files as bundle_files
 from edge.quality import QualityIndex
 from edge.rhythm import RhythmTracker
 from firmware_bridge.errors import BadInput
@@ -40,7 +40,7 @@ def test_folder_and_zip_are_the_same_bundle(folder: Path) -> None:
 def test_only_the_files_it_names_are_read(folder: Path) -> None:
     """``--bundle /`` must not read a whole disk."""
     with (folder / "huge").open("wb") as file:
-        file.truncate(bundle_module.MAX_FILE_BYTES * 1000)
+        file.truncate(bundle_files.MAX_BYTES * 1000)
     load_bundle(folder)
 
 
@@ -53,8 +53,12 @@ def test_only_the_files_it_names_are_read(folder: Path) -> None:
         (lambda m: m["novelty"].update(quantiles=[2.0, 1.0]), "novelty.quantiles"),
         (lambda m: m["novelty"].update(quantiles=[2.0]), "novelty.quantiles"),
         (lambda m: m["novelty"].update(scale=0.0), "novelty.scale"),
-        (lambda m: m["files"].update({"../../etc/passwd": "0"}), "leaves the bundle"),
-        (lambda m: m["files"].update({"gone.bin": "0"}), "gone.bin is missing"),
+        (lambda m: m["files"].update({"../../etc/passwd": "0" * 64}), "leaves the bundle"),
+        (lambda m: m["files"].update({"C:\\\\windows": "0" * 64}), "leaves the bundle"),
+        (lambda m: m["files"].update({"manifest.json": "0" * 64}), "no name for a file"),
+        (lambda m: m["files"].update({"a b": "0" * 64}), "no name for a file"),
+        (lambda m: m["files"].update({"x": "0"}), "no SHA-256"),
+        (lambda m: m["files"].update({"gone.bin": "0" * 64}), "gone.bin is missing"),
         (lambda m: m.pop("licence"), "licence"),
         (lambda m: m.update(more=1), "more"),
     ],
@@ -68,9 +72,9 @@ def test_a_manifest_that_makes_no_sense(folder: Path, edit: Any, word: str, pack
 
 
 def test_a_file_that_is_too_large_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_module, "MAX_FILE_BYTES", 100_000)
+    monkeypatch.setattr(bundle_files, "MAX_BYTES", 1_000_000)
     with pytest.raises(BadInput, match="claims"):
-        load_bundle(zipped(folder))
+        load_bundle(folder)
 
 
 def test_damage_anywhere_in_a_zip_is_one_line(folder: Path) -> None:
