@@ -65,6 +65,7 @@ class Block(nn.Module):
         super().__init__()
         d, self.heads, self.context = config.dim, config.heads, config.context
         self.head_dim = d // config.heads
+        self.scale = self.head_dim**-0.5  # of the attention's logits; 1 where it lies in the query's weights
         self.norm_attention, self.norm_mlp = NORMS[config.norm](d), NORMS[config.norm](d)
         self._activation = nn.functional.relu if config.activation == "relu" else nn.functional.gelu
         self.query, self.key, self.value, self.out = (nn.Linear(d, d) for _ in range(4))
@@ -90,7 +91,7 @@ class Block(nn.Module):
         slot = i[None] - i[:, None] + self.context - 1  # 0 oldest … context-1 the patch itself
         inside = (slot >= 0) & (slot < self.context)
         bias = torch.where(inside, self.age_bias[:, 0][:, slot.clamp(0, self.context - 1)], MASKED)
-        a = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        a = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
         x = x + self.dropout(self.out(a.transpose(1, 2).reshape(batch, patches, -1)))
         x = x + self.dropout(self._mlp(x))
         return x
@@ -98,7 +99,8 @@ class Block(nn.Module):
     def step(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``x`` (1, dim), rings ``k``, ``v`` (heads, context-1, head_dim), ``mask`` (1, 1, context) → x, k, v."""
         y = self.norm_attention(x)
-        q = (self.query(y) * self.head_dim**-0.5).view(self.heads, 1, self.head_dim)
+        q = self.query(y)
+        q = (q if self.scale == 1.0 else q * self.scale).view(self.heads, 1, self.head_dim)
         k = torch.cat([k, self.key(y).view(self.heads, 1, self.head_dim)], 1)
         v = torch.cat([v, self.value(y).view(self.heads, 1, self.head_dim)], 1)
         a = torch.softmax(torch.bmm(q, k.transpose(1, 2)) + self.age_bias + mask, -1)

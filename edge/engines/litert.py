@@ -12,14 +12,16 @@ import numpy as np
 
 from edge.bundle import EncoderShape
 from edge.engines.engine import INPUTS, OUTPUTS, EngineState, StepOutput, check_shapes, write_mask
+from edge.engines.old_tflite import repaired
 from edge.frontend import F32
 from firmware_bridge.errors import BadInput, not_installed
 
 
-def _runtime() -> ModuleType:
+def _runtime() -> tuple[ModuleType, bool]:
+    """The interpreter's module, and whether it is the old one."""
     for name in ("ai_edge_litert.interpreter", "tflite_runtime.interpreter"):
         try:
-            return importlib.import_module(name)
+            return importlib.import_module(name), name.startswith("tflite_runtime")
         except ImportError:
             continue
     raise not_installed("engine litert: LiteRT", "device")
@@ -55,8 +57,9 @@ class LiteRTEngine:
 
     def __init__(self, model: bytes, shape: EncoderShape, hop: int, *, threads: int = 1, label: str = "model") -> None:
         """Load ``model`` (a .tflite flatbuffer); :class:`BadInput` if it is damaged or not of this ``shape``."""
-        runtime = _runtime()
+        runtime, old = _runtime()
         try:
+            model = repaired(model) if old else model
             with _without_info_lines():
                 self._interpreter = runtime.Interpreter(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()

@@ -1,17 +1,15 @@
 """ONNX Runtime engine, on the CPU provider."""
 
-import numpy as np
-
 from edge.bundle import EncoderShape
-from edge.engines.engine import OUTPUTS, EngineState, StepOutput, check_shapes, write_mask
-from edge.frontend import F32
+from edge.engines.bound import BoundEngine
+from edge.engines.engine import INPUTS, OUTPUTS, check_shapes
 from firmware_bridge.errors import BadInput, not_installed
 
 FATAL = 4  # ONNX Runtime's log severity: what goes wrong reaches us as exceptions
 
 
-class OnnxEngine:
-    """One session; a hop hands the state's own arrays over and takes the new ones."""
+class OnnxEngine(BoundEngine):
+    """One session, its tensors bound once to arrays of ours."""
 
     name = "onnx"
 
@@ -31,11 +29,11 @@ class OnnxEngine:
         # A waiting thread that spins would burn the battery between hops.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own exception types have no public common base
             first = str(error).strip().partition("\n")[0][:120]
             raise BadInput(f"{label}: not a model that ONNX Runtime can load ({first})") from None
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        inputs, outputs = session.get_inputs(), session.get_outputs()
         # The new rings cannot share the names of the old ones inside one ONNX graph: outputs go by position, and one
         # that is not there is told by name below.
         check_shapes(
@@ -50,18 +48,15 @@ class OnnxEngine:
                 raise BadInput(
                     f"{label}: tensor {tensor.name!r} is not float32; make the bundle again with `pulsecode quantize`"
                 )
-        self._output_names = [tensor.name for tensor in outputs]
-        self._shape = shape
-        self._mask = np.zeros((1, 1, shape.context), np.float32)
+        super().__init__(shape, hop)
+        binding = session.io_binding()
+        # An OrtValue on the CPU is the array's own memory, not a copy.
+        for name, array in zip(INPUTS, self.inputs, strict=True):
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        for tensor, array in zip(outputs, self.outputs, strict=False):
+            binding.bind_ortvalue_output(tensor.name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        self._session, self._binding = session, binding
 
-    def start(self) -> EngineState:
-        """The state at the start of a segment."""
-        return EngineState.empty(self._shape)
-
-    def step(self, state: EngineState, patch: F32) -> StepOutput:
-        """One hop: ``patch`` (hop,) float32; updates ``state``."""
-        write_mask(self._mask, state.hops)
-        feed = {"patch": patch[np.newaxis], "k": state.k, "v": state.v, "mask": self._mask}
-        scores, embedding, state.k, state.v = self._session.run(self._output_names, feed)
-        state.hops += 1
-        return StepOutput(scores[0], embedding[0])
+    def run(self) -> None:
+        """The bound inputs to the bound outputs."""
+        self._session.run_with_iobinding(self._binding)

@@ -183,10 +183,22 @@ def test_unknown_and_unshipped_engines_are_named() -> None:
     bundle = make_bundle()
     with pytest.raises(BadInput, match="tiny-bundle: has no engine 'tpu'; it ships litert, onnx"):
         open_engine(bundle, "tpu")
-    with pytest.raises(BadInput, match="ships engines tpu; this version runs litert, onnx"):
+    with pytest.raises(BadInput, match="ships engines tpu; this version runs litert, executorch, onnx"):
         open_engine(make_bundle(engines={"tpu": EngineFile("encoder.tpu", "static")}))
     with pytest.raises(BadInput, match="threads must be at least 1"):
         open_engine(bundle, threads=0)
+
+
+def test_an_engine_that_is_not_built_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    engines = {"executorch": EngineFile("encoder-dynamic.pte", "dynamic"), **make_bundle().manifest.engines}
+    del engines["litert"]
+    assert open_engine(make_bundle(engines=engines)).name == "onnx"
+    del engines["onnx"]
+    bundle = make_bundle(engines=engines)
+    bundle._contents["encoder-dynamic.pte"] = b"never read"
+    with pytest.raises(BadInput, match="not installed; build it with `pulsecode engines build executorch`"):
+        open_engine(bundle)
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
