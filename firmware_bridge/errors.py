@@ -23,3 +23,9 @@ class SourceLost(PulsecodeError):
     """A source that worked and is now gone for good (exit status 3)."""
 
     exit_status = 3
+
+
+class CheckFailed(PulsecodeError):
+    """A check that was asked for, done, and not passed (exit status 1)."""
+
+    exit_status = 1

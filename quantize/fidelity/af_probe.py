@@ -10,12 +10,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from quantize.fidelity import Estimate, bootstrap
+from quantize.fidelity.bootstrap import bootstrap
+from quantize.fidelity.figures import Estimate
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-NAME = "AF probe AUROC (windows, leave one subject out)"
+NAME = "AF probe on the embedding (10 s windows, one subject left out)"
 AF_GROUP = "AF"  # folders AF_… and Non_AF_… of MIMIC PERform
 
 

@@ -5,82 +5,17 @@ rings is in the figures. Intervals are 95 % percentile bootstraps that redraw wh
 person are not independent.
 """
 
-from collections.abc import Callable
-
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from quantize.fidelity.bootstrap import bootstrap
+from quantize.fidelity.figures import Estimate, Pair, Row
 from quantize.replay import Replay
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 CONFIDENT = 0.5  # a token whose fp32 probability is at least this is one that a decision may rest on
-REDRAWS = 2000
-
-
-class Estimate(msgspec.Struct, frozen=True):
-    """A figure with its 95 % interval; ``n`` hops (or windows) of ``patients`` people. NaN-free: None if n is 0."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    patients: int
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One engine and method.
-
-    ``top1``: share of hops with fp32's token; ``top1_confident``: the same where fp32's probability is at least
-    :data:`CONFIDENT`; ``top5``: fp32's token is among the five best; ``kl``: mean KL(fp32 ‖ this), nats;
-    ``max_probability_error``: the largest |Δp| of any code at any hop; ``cosine_mean``/``cosine_min`` of the
-    embeddings; ``task``: the task's figure; ``task_change``: this minus fp32, paired by patient.
-    """
-
-    engine: str
-    method: str
-    bytes: int
-    ms_per_hop: float
-    top1: Estimate
-    top1_confident: Estimate | None
-    top5: Estimate
-    kl: float
-    max_probability_error: float
-    cosine_mean: float
-    cosine_min: float
-    task: Estimate | None = None
-    task_change: Estimate | None = None
-
-
-class Report(msgspec.Struct, frozen=True):
-    """The fidelity of every engine and method of one run. ``judged_on`` and ``task_name`` say on what."""
-
-    run: str
-    signal: str
-    judged_on: str
-    streams: int
-    hops: int
-    patients: int
-    calibrated_on: str
-    machine: str
-    torch_ms_per_hop: float
-    task_name: str
-    task_fp32: Estimate | None
-    rows: list[Row]
-
-
-def bootstrap(statistic: Callable[[F64], F64], people: int, *, redraws: int = REDRAWS) -> tuple[float, float]:
-    """95 % interval of ``statistic`` over redrawn people.
-
-    ``statistic`` takes weights, (redraws, people): how often each person was drawn, and returns (redraws,); values
-    that are not finite (a redraw without any event) are left out.
-    """
-    draws = np.random.default_rng(0).multinomial(people, np.full(people, 1 / people), size=redraws)
-    values = statistic(draws.astype(np.float64))
-    low, high = np.nanpercentile(values[np.isfinite(values)], [2.5, 97.5])
-    return float(low), float(high)
 
 
 def share(hits: NDArray[np.bool_], counted: NDArray[np.bool_], patients: NDArray[np.str_]) -> Estimate | None:
@@ -142,3 +77,11 @@ def compare(
         cosine_mean=float(cosine.mean()),
         cosine_min=float(cosine.min()),
     )
+
+
+def differ(first: Replay, second: Replay, patients: NDArray[np.str_], names: tuple[str, str]) -> Pair:
+    """How often two artefacts say different tokens."""
+    unequal = first.scores.argmax(-1) != second.scores.argmax(-1)
+    found = share(unequal, np.ones_like(unequal), patients)
+    assert found is not None, "streams have hops"
+    return Pair(*names, found)
