@@ -1,4 +1,4 @@
-"""``pulsecode bench latency|alarms|ablation|published``."""
+"""``pulsecode bench latency|alarms|aarch64|forms|ablation|published``."""
 
 import argparse
 import sys
@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.aarch64 import commands as aarch64
 from benchmarks.ablation import commands as ablation
+from benchmarks.forms import commands as forms
 from firmware_bridge.cli import Command
 from firmware_bridge.errors import BadInput
 
@@ -31,7 +33,9 @@ def _records(text: str) -> int:
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="latency|alarms|ablation|published")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="latency|alarms|aarch64|forms|ablation|published"
+    )
     latency = actions.add_parser("latency", help="hop latency, cold start, memory and CPU share, beside the peers")
     latency.add_argument("--bundle", metavar="DIR|ZIP", help="bundle to time (default: the one that ships)")
     latency.add_argument(
@@ -54,6 +58,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     alarms.add_argument("--json", action="store_true", help="one JSON object instead of the tables")
     alarms.add_argument("--out", metavar="DIR", type=Path, help="also write alarms.json, alarms.md, alarms.png there")
     alarms.set_defaults(measure=_alarms)
+    emulated = actions.add_parser("aarch64", help="the bundle in an arm64 Debian under qemu, beside this machine")
+    aarch64.configure(emulated)
+    emulated.set_defaults(measure=aarch64.aarch64)
+    shapes = actions.add_parser("forms", help="norms and activations: what the int8 delegates take, time, accuracy")
+    forms.configure(shapes)
+    shapes.set_defaults(measure=forms.forms)
     rows = actions.add_parser("ablation", help="what each choice in the encoder is worth; hours, stops and resumes")
     ablation.configure(rows)
     rows.set_defaults(measure=ablation.ablation)

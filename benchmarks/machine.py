@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-PACKAGES = ("numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime", "torch", "neurokit2")
+PACKAGES = ("numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime", "executorch", "torch", "neurokit2")
 
 
 class Machine(msgspec.Struct, frozen=True):
