@@ -4,6 +4,10 @@ An alarm starts when its condition holds for ``on_seconds`` without a break and 
 holds for ``off_seconds``. A condition may also be unknowable, because the signal cannot be read: then nothing starts,
 and what runs ends as "unobservable" after ``stale_seconds``. Rate limits are those of the PhysioNet/CinC Challenge
 2015's extreme brady- and tachycardia.
+
+Where the bundle has a support model for an alarm (:mod:`edge.support`), its onset tells how likely an ECG would agree.
+Below the model's threshold the onset is withheld: it is told as such, its condition is followed as if it were active,
+and it is raised as soon as one of its hops is supported well enough.
 """
 
 import math
@@ -13,6 +17,7 @@ from typing import Literal
 
 import msgspec
 
+from edge.support import Moment, Support
 from firmware_bridge.errors import BadInput
 
 Severity = Literal["low", "medium", "high"]
@@ -34,6 +39,10 @@ class AlarmLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     high_rate: float = 140.0
     pause: float = 3.0
     irregular: float = 0.7
+
+    def of(self, alarm: str) -> float:
+        """The limit that an alarm with a support model is about: s or bpm; 0 for others."""
+        return {"pulse_lost": self.pause, "brady": self.low_rate, "tachy": self.high_rate}.get(alarm, 0.0)
 
     def __post_init__(self) -> None:
         if not self.low_rate + LOW_MARGIN < self.high_rate - HIGH_MARGIN:
@@ -57,6 +66,16 @@ class Observation:
     unreadable: float  # when a sample was last missing or the sensor off; -inf: never
     calm: bool  # loudness is against believed signal; else against the last seconds
     loudness: float  # log10 of the last 3 s' energy over the usual: large in motion, negative when the pulse is gone
+    evidence: Evidence
+    moment: Moment | None = None  # what tells how far to believe an alarm; None: nothing does
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """An onset at ``t`` s that was not raised for want of support; ``evidence`` as an event's."""
+
+    name: str
+    t: float
     evidence: Evidence
 
 
@@ -86,14 +105,16 @@ class Rule:
 
 @dataclass(slots=True)
 class AlarmState:
-    """One rule's state: ``since`` when the pending change began; ``known`` when the condition was last knowable."""
+    """One rule's state: ``since`` when the pending change began; ``known`` when the condition was last knowable;
+    ``withheld``: the onset was never told."""
 
     onset: float | None = None
     since: float | None = None
     known: float = 0.0
+    withheld: bool = False
 
     def copy(self) -> "AlarmState":
-        return AlarmState(self.onset, self.since, self.known)
+        return AlarmState(self.onset, self.since, self.known, self.withheld)
 
 
 def _sensor_off(o: Observation, _: bool) -> bool | None:
@@ -143,33 +164,28 @@ def rules(limits: AlarmLimits) -> tuple[Rule, ...]:
 class Alarms:
     """Runs every rule on each hop; the states are kept by the caller, by rule name."""
 
-    def __init__(self, limits: AlarmLimits) -> None:
-        self.rules = rules(limits)
+    def __init__(self, limits: AlarmLimits, support: Support | None = None) -> None:
+        self.limits, self.rules, self._support = limits, rules(limits), support
 
     def start(self) -> dict[str, AlarmState]:
         """No alarm is active."""
         return {rule.name: AlarmState() for rule in self.rules}
 
-    def step(self, states: dict[str, AlarmState], o: Observation) -> list[Event]:
-        """Onsets and ends that this hop brings; updates ``states``."""
-        events = []
-        for rule in self.rules:
-            event = self._step(rule, states[rule.name], o)
-            if event is not None:
-                events.append(event)
-        return events
+    def step(self, states: dict[str, AlarmState], o: Observation) -> list[Event | Withheld]:
+        """Onsets and ends that this hop brings, and onsets withheld; updates ``states``."""
+        found = [self._step(rule, states[rule.name], o) for rule in self.rules]
+        return [event for event in found if event is not None]
 
     def end(self, states: dict[str, AlarmState], now: float, reason: str) -> list[Event]:
         """End what is active, because the segment or the stream ended; updates ``states``."""
         ended = []
         for rule in self.rules:
-            state = states[rule.name]
-            if state.onset is not None:
-                ended.append(Event(rule.name, state.onset, now, rule.severity, {"ended_by": reason}))
+            event = self._finish(rule, states[rule.name], now, {"ended_by": reason})
+            ended += [event] if event is not None else []
             states[rule.name] = AlarmState(known=now)
         return ended
 
-    def _step(self, rule: Rule, state: AlarmState, o: Observation) -> Event | None:
+    def _step(self, rule: Rule, state: AlarmState, o: Observation) -> Event | Withheld | None:
         active = state.onset is not None
         holds = rule.condition(o, active) if o.warm or not rule.needs_warm else None
         if holds is None:
@@ -180,18 +196,37 @@ class Alarms:
         state.known = o.now
         if holds == active:
             state.since = None
-            return None
+            return self._raise(rule, state, o) if state.withheld else None
         if state.since is None:
             state.since = o.now
         if not active and o.now - state.since >= rule.on_seconds:
             state.onset, state.since = o.now, None
-            return Event(rule.name, o.now, None, rule.severity, dict(o.evidence))
+            return self._raise(rule, state, o)
         if active and o.now - state.since >= rule.off_seconds:
             return self._finish(rule, state, o.now, dict(o.evidence))
         return None
 
-    def _finish(self, rule: Rule, state: AlarmState, now: float, evidence: Evidence) -> Event:
+    def _raise(self, rule: Rule, state: AlarmState, o: Observation) -> Event | Withheld | None:
+        """The onset, now that its condition has held for long enough, as far as it is supported."""
         assert state.onset is not None
-        event = Event(rule.name, state.onset, now, rule.severity, evidence)
+        evidence = dict(o.evidence)
+        enough = True
+        if self._support is not None and o.moment is not None:
+            support, enough = self._support.judge(rule.name, self.limits.of(rule.name), o.moment)
+            if support is not None:
+                evidence["support"] = round(support, 3)
+        if not enough:
+            first, state.withheld = not state.withheld, True
+            return Withheld(rule.name, o.now, evidence) if first else None
+        if state.withheld:
+            evidence["withheld_since"] = round(state.onset, 3)
+        state.onset, state.withheld = o.now, False
+        return Event(rule.name, o.now, None, rule.severity, evidence)
+
+    @staticmethod
+    def _finish(rule: Rule, state: AlarmState, now: float, evidence: Evidence) -> Event | None:
+        """The end of what is active; None where nothing was, or nobody was told."""
+        onset = None if state.withheld else state.onset
         state.onset = state.since = None
-        return event
+        state.withheld = False
+        return None if onset is None else Event(rule.name, onset, now, rule.severity, evidence)

@@ -3,8 +3,8 @@
 from types import TracebackType
 from typing import IO, Protocol, Self
 
-from edge.describe import describe_event, describe_summary
-from edge.messages import ErrorLine, EventLine, Message, QualityLine, RhythmLine, Summary, encode
+from edge.describe import describe_event, describe_summary, describe_withheld
+from edge.messages import ErrorLine, EventLine, Message, QualityLine, RhythmLine, Summary, WithheldLine, encode
 from edge.monitor import Item
 
 STATUS_SECONDS = 5.0
@@ -64,6 +64,8 @@ class PlainDisplay(_Lines):
         for line in lines:
             if isinstance(line, EventLine):
                 print(f"{line.t:8.1f} s  {describe_event(line)}", file=self._out)
+            elif isinstance(line, WithheldLine):
+                print(f"{line.t:8.1f} s  {describe_withheld(line)}", file=self._out)
             elif isinstance(line, ErrorLine):
                 print(f"{line.t:8.1f} s  {line.message}", file=self._out)
             elif isinstance(line, QualityLine):

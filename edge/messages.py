@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from edge.alarms import Event, Evidence, Severity
+from edge.alarms import Event, Evidence, Severity, Withheld
 from edge.clock import ClockReport
 from edge.pipeline import Outcome
 from edge.ring import Books, Gap
@@ -87,6 +87,14 @@ class EventLine(Message, tag="event"):
     evidence: Evidence
 
 
+class WithheldLine(Message, tag="withheld"):
+    """An alarm that was not raised at ``t``: the ``support`` in its ``evidence`` was too low. Raised later in
+    the same spell, its event's evidence has ``withheld_since``."""
+
+    name: str
+    evidence: Evidence
+
+
 class ErrorLine(Message, tag="error"):
     """What went wrong, and whether the session goes on."""
 
@@ -105,7 +113,8 @@ class LatencyReport(msgspec.Struct):
 class Summary(Message, tag="summary"):
     """The last line. ``hop_ms``: computing one hop; ``arrival_ms``: from the arrival of a hop's last sample to its
     outcome (live only); ``cpu_share`` of one core; ``discarded``: received samples of incomplete hops; ``alarms``:
-    how often each was raised; ``detected``: the last of them."""
+    how often each was raised; ``detected``: the last of them; ``withheld``: how often each was not raised for want of
+    support, nor later in the same spell."""
 
     schema: Literal[1]
     source: str
@@ -130,6 +139,7 @@ class Summary(Message, tag="summary"):
     clock: ClockReport
     alarms: dict[str, int]
     detected: list[EventLine]
+    withheld: dict[str, int]
     wire: dict[str, int]
     ended: str
 
@@ -143,6 +153,7 @@ AnyLine = (
     | NoveltyLine
     | GapLine
     | EventLine
+    | WithheldLine
     | ErrorLine
     | Summary
 )
@@ -165,6 +176,11 @@ def event_line(event: Event, t: float) -> EventLine:
     return EventLine(
         round(t, 6), event.name, round(event.onset, 6), _round(event.offset), event.severity, event.evidence
     )
+
+
+def withheld_line(withheld: Withheld) -> WithheldLine:
+    """An onset that was not raised."""
+    return WithheldLine(round(withheld.t, 6), withheld.name, withheld.evidence)
 
 
 def gap_line(gap: Gap, period: float) -> GapLine:
@@ -196,3 +212,5 @@ def outcome_lines(outcome: Outcome) -> Iterator[Message]:
         yield NoveltyLine(t, round(outcome.novelty, 4))
     for event in outcome.events:
         yield event_line(event, outcome.t)
+    for withheld in outcome.withheld:
+        yield withheld_line(withheld)

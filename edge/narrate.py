@@ -17,6 +17,7 @@ from edge.messages import (
     RhythmLine,
     Summary,
     TokenLine,
+    WithheldLine,
     event_line,
     gap_line,
     outcome_lines,
@@ -40,6 +41,7 @@ class Narrator:
         self._beats = self._good = self._gaps = 0
         self._detected: dict[tuple[str, float], EventLine] = {}
         self._alarms: Counter[str] = Counter()
+        self._withheld: Counter[str] = Counter()
         self._gap_onset: float | None = None
         self._began, self._cpu = time.monotonic(), time.process_time()
 
@@ -102,8 +104,12 @@ class Narrator:
         elif isinstance(line, EventLine):
             self._alarms[line.name] += (line.name, line.onset) not in self._detected
             self._detected[line.name, line.onset] = line
+            # Raised after all: it was only late.
+            self._withheld[line.name] -= line.offset is None and "withheld_since" in line.evidence
             if len(self._detected) > MAX_DETECTED:
                 del self._detected[next(iter(self._detected))]
+        elif isinstance(line, WithheldLine):
+            self._withheld[line.name] += 1
         elif isinstance(line, BeatLine):
             self._beats += 1
 
@@ -139,6 +145,7 @@ class Narrator:
             clock=monitor.clock,
             alarms=dict(self._alarms),
             detected=sorted(self._detected.values(), key=lambda line: line.onset),
+            withheld=dict(+self._withheld),
             wire=dict(monitor.source.counters),
             ended=monitor.ended,
         )

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.alarms import AlarmLimits, Alarms, AlarmState, Event, Evidence, Observation
+from edge.alarms import AlarmLimits, Alarms, AlarmState, Event, Withheld
 from edge.bundle import Bundle
 from edge.engines import Engine, EngineState
 from edge.frontend import F32
 from edge.grid import Hop
 from edge.novelty import Novelty, NoveltyState
 from edge.npy import read_array
+from edge.observer import Observer
 from edge.quality import Quality
 from edge.rate import HeartRate, RateEstimator
 from edge.readouts import Readouts, ReadoutState
 from edge.respiration import Respiration
 from edge.rhythm import PulseBeat, Rhythm
+from edge.support import Support
 from edge.vitals import Vitals, VitalSigns, VitalsState
 from firmware_bridge.block import StreamInfo
-
-PAUSE_SECONDS = 3.0  # the stretch whose energy tells a lost pulse from motion
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Outcome:
     saw; ``embedding`` (dim,); ``token`` is None until the look-ahead is there and wherever a sample it rests on is
     missing; ``rate``: the heart rate with its uncertainty, None where it cannot be told; ``respiration``: a new
     estimate, None in the hops between two; ``surprise`` nats, smoothed, and ``novelty`` its p-value, None while they
-    cannot be told."""
+    cannot be told; ``withheld``: onsets that were not raised for want of support."""
 
     t: float
     patch: F32
@@ -55,6 +55,7 @@ class Outcome:
     surprise: float | None
     novelty: float | None
     events: list[Event]
+    withheld: list[Withheld]
     missing: int
 
 
@@ -103,8 +104,9 @@ class Pipeline:
             dim = manifest.encoder.heads * manifest.encoder.head_dim
             self._readouts = Readouts(manifest.readout, read_array(bundle, manifest.readout.file), dim)
             self._rate = RateEstimator(manifest.rate) if manifest.rate is not None else None
-        self._alarms = Alarms(limits or AlarmLimits())
-        self._pause_hops = int(np.ceil(PAUSE_SECONDS / manifest.frontend.hop_seconds))
+        support = Support(manifest.support) if manifest.support is not None else None
+        self._alarms = Alarms(limits or AlarmLimits(), support)
+        self._observe = Observer(manifest.frontend, manifest.warmup_hops)
 
     def start(self, origin: int = 0) -> PipelineState:
         """The state at a segment that begins at sensor index ``origin``."""
@@ -126,7 +128,7 @@ class Pipeline:
         state.t = signs.t
         token, surprise, novelty = self._tokenize(state, output.scores)
         rate = self._heart_rate(state, signs, output.embedding)
-        events = self._alarms.step(state.alarms, self._observe(state, signs))
+        found = self._alarms.step(state.alarms, self._observe(state.vitals, signs))
         outcome = Outcome(
             signs.t,
             signs.patch,
@@ -139,7 +141,8 @@ class Pipeline:
             signs.respiration,
             surprise,
             novelty,
-            ended + events,
+            ended + [event for event in found if isinstance(event, Event)],
+            [event for event in found if isinstance(event, Withheld)],
             hop.missing,
         )
         return state, outcome
@@ -174,36 +177,3 @@ class Pipeline:
             return token, None, None
         surprise = self._novelty.step(state.novelty, best, probabilities)
         return token, surprise, None if surprise is None else self._novelty.p_value(surprise)
-
-    def _observe(self, state: PipelineState, signs: VitalSigns) -> Observation:
-        energies = np.asarray(state.vitals.frontend.energies)
-        recent = float(energies[-self._pause_hops :].mean())
-        calm = state.vitals.calm
-        usual = float(np.median(energies)) if calm is None else calm
-        return Observation(
-            now=signs.t,
-            warm=state.vitals.hops > self.manifest.warmup_hops,
-            sensor=signs.quality.state,
-            readable=signs.readable and signs.quality.state != "warmup",
-            good=signs.good,
-            last_hr=signs.rhythm.last_hr,
-            p_irregular=signs.rhythm.p_irregular,
-            last_beat=state.vitals.rhythm.last_beat,
-            unreadable=state.vitals.rhythm.unreadable,
-            calm=calm is not None,
-            loudness=float(np.log10(recent / usual)) if usual > 0 and recent > 0 else 0.0,
-            evidence=_evidence(signs, state.vitals.rhythm.last_beat),
-        )
-
-
-def _evidence(signs: VitalSigns, last_beat: float | None) -> Evidence:
-    """What an alarm tells about what it saw."""
-    evidence: Evidence = {"sqi": round(signs.quality.sqi, 3), "state": signs.quality.state}
-    if signs.rhythm.hr is not None:
-        evidence["hr"] = round(signs.rhythm.hr, 1)
-    if signs.rhythm.p_irregular is not None:
-        evidence["p_irregular"] = round(signs.rhythm.p_irregular, 3)
-    if last_beat is not None:
-        evidence["seconds_since_beat"] = round(signs.t - last_beat, 2)
-    evidence.update({name: round(value, 3) for name, value in signs.rhythm.features.items()})
-    return evidence

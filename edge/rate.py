@@ -1,9 +1,9 @@
 """Heart rate with its uncertainty: what the beat intervals say, or what the embedding says, whichever is surer.
 
-Each of the two comes with the error it is expected to have, told from how it came about (a linear model of the error's
+Each of the two comes with the error it hardly ever exceeds, told from how it came about (a linear model of the error's
 logarithm, in the bundle). Intervals of a clean pulse are hard to beat; where they contradict each other, the encoder
-may know better. The interval around the rate holds its share of the truths on the people it was calibrated on (split
-conformal prediction with a scaled residual, Lei et al., JASA 2018).
+may know better. The interval around the rate holds its share of the truths on the people it was calibrated on
+(conformalized quantile regression, Romano et al., NeurIPS 2019).
 """
 
 import math
@@ -54,8 +54,8 @@ def rate_features(rhythm: Rhythm, quality: Quality, log_rate: float) -> dict[str
     }
 
 
-def expected_error(model: LinearModel, features: dict[str, float]) -> float:
-    """Expected absolute error, bpm."""
+def error_bound(model: LinearModel, features: dict[str, float]) -> float:
+    """Absolute error, bpm, that the model's level of cases like this one do not exceed."""
     log = model.bias + sum(weight * features[name] for name, weight in model.weights.items())
     return math.exp(min(max(log, LOG_ERRORS[0]), LOG_ERRORS[1]))
 
@@ -73,8 +73,8 @@ class RateEstimator:
         features = rate_features(rhythm, quality, log_rate)
         if rhythm.hr is None or not features:
             return None
-        bpm, error = rhythm.hr, expected_error(self.model.interval_error, features)
-        other = expected_error(self.model.readout_error, features)
+        bpm, error = rhythm.hr, error_bound(self.model.interval_error, features)
+        other = error_bound(self.model.readout_error, features)
         if other < error:
             bpm, error = math.exp(log_rate), other
         half = self.model.reach * error

@@ -14,8 +14,8 @@ from rich.panel import Panel
 from rich.style import Style
 from rich.text import Text
 
-from edge.describe import TITLES, describe_event, describe_summary
-from edge.messages import ErrorLine, EventLine, Message, Summary
+from edge.describe import TITLES, describe_event, describe_summary, describe_withheld
+from edge.messages import ErrorLine, EventLine, Message, Summary, WithheldLine
 from edge.monitor import Item, Monitor, News
 from edge.pipeline import Outcome
 from edge.respiration import Respiration
@@ -81,6 +81,8 @@ class ScreenDisplay:
                     self._active[line.name] = line
                 else:
                     self._active.pop(line.name, None)
+            elif isinstance(line, WithheldLine):
+                self._tell(line.t, describe_withheld(line), "dim")
             elif isinstance(line, ErrorLine):
                 self._tell(line.t, line.message, "yellow")
 
@@ -165,9 +167,11 @@ class ScreenDisplay:
             return line.append("waiting for the sensor …", "dim")
         last = self._outcomes[-1]
         rhythm, quality = last.rhythm, last.quality
-        rate = " --"
-        if last.rate is not None and last.rate.valid:
+        rate, style = " --", "bold"
+        if last.rate is not None and (last.rate.valid or quality.state == "good"):
             rate = f"{last.rate.bpm:3.0f}±{max(1.0, last.rate.high - last.rate.bpm):.0f}"
+            # In an irregular rhythm the range is wide for as long as it lasts: still better than no number at all.
+            style = "bold" if last.rate.valid else "dim italic"
         elif last.rate is None and rhythm.valid and rhythm.hr is not None:
             rate = f"{rhythm.hr:3.0f}"
         bar = "█" * round(10 * quality.sqi)
@@ -175,7 +179,7 @@ class ScreenDisplay:
         novelty = "--" if last.novelty is None else f"{last.novelty:.2f}"
         breath = self._breath
         breaths = f"{breath.rate:2.0f}" if breath is not None and breath.valid and breath.rate is not None else "--"
-        line.append("♥ ", "bright_red").append(f"{rate:6}", "bold").append(" bpm  breath ").append(breaths, "bold")
+        line.append("♥ ", "bright_red").append(f"{rate:6}", style).append(" bpm  breath ").append(breaths, "bold")
         line.append("/min  quality ")
         line.append(bar, "green").append("░" * (10 - len(bar)), "dim").append(f" {quality.state:9}")
         line.append("  irregular ").append(f"{irregular:4}", "bold").append("  novelty p ").append(novelty, "bold")

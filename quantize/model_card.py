@@ -5,10 +5,11 @@ from string import Template
 from typing import Any
 
 from edge.bundle import Manifest
-from quantize import report as report_files
 from quantize.datasets import PHYSIONET, describe
 from quantize.export import EngineName
-from quantize.fidelity import Report
+from quantize.fidelity.figures import Report
+from quantize.report.files import markdown
+from quantize.report.tables import agreement, head_table
 
 PURPOSE = {
     "train": "learning and int8 calibration",
@@ -54,6 +55,8 @@ always saying the same token would reach. `af probe`: a linear probe for AF on t
 $evaluation
 
 ### int8 against fp32
+
+$verdict
 
 Reference: the fp32 step form in PyTorch, hop by hop with the engine's own state. Judged on $judged_on: $hops hops of
 $patients patients. Brackets: 95 % bootstrap intervals over patients. Plot: `fidelity.png`; all figures:
@@ -103,7 +106,7 @@ def card(
     """The card of a bundle. ``evaluation`` is the run's own, with its intervals."""
     shape, frontend = manifest.encoder, manifest.frontend
     datasets = sorted({name for part in people.values() for name in part})
-    task = report_files.task_table(report)
+    heads = head_table(report)
     why: dict[str, str] = dict(reasons.items())
     return TEMPLATE.substitute(
         name=manifest.name,
@@ -129,8 +132,9 @@ def card(
         judged_on=report.judged_on,
         hops=report.hops,
         patients=report.patients,
-        fidelity=report_files.table(report.rows),
-        task=task + "\n" if task else "",
+        verdict=report.verdict,
+        fidelity=markdown(agreement(report.rows)),
+        task=markdown(heads) + "\n" if heads else "",
         judging="\n".join(_judging(manifest, judged)),
         licence=manifest.licence,
         date=manifest.provenance["date"],
@@ -149,6 +153,11 @@ def _judging(manifest: Manifest, judged: Mapping[str, float | str]) -> list[str]
         "Breathing rate": manifest.respiration,
     }
     lines = [f"- {name}: {f'calibrated on {m.calibrated_on}' if m else 'none'}." for name, m in models.items()]
+    lines += [
+        f"- Support of `{alarm}` (would an ECG agree?): calibrated on {m.model.calibrated_on}; "
+        + (f"withheld below {m.withhold_below:.2f}." if m.withhold_below else "never withheld.")
+        for alarm, m in (manifest.support or {}).items()
+    ]
     return [*lines, *(f"- {name}: {_number(value)}" for name, value in judged.items())]
 
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.alarms import peer
-from benchmarks.alarms.reference import Reference, read_reference
 from benchmarks.alarms.watch import Watched, watch
 from edge.bundle import Bundle
 from edge.engines import Engine
 from edge.rhythm import RATE_SECONDS
 from firmware_bridge.errors import BadInput
+from trainer.heads.witness import Reference, read_reference
 from trainer.recordings import Recording, find_recordings
 from trainer.splits import part_of
 from trainer.windows import WindowConfig

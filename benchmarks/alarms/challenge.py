@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks.alarms.cases import Case
 from benchmarks.alarms.intervals import Estimate, ratio, wilson
-from benchmarks.alarms.reference import shows
 from edge.alarms import AlarmLimits
+from trainer.heads.witness import shows
 
 ALARM_AT = 300.0  # s: 5:00, when the bedside monitor alarmed
 EVENT_WITHIN = 10.0  # s before it, in which the event lies

@@ -172,9 +172,9 @@ def _rates(result: Result) -> Section:
         "Truth: 60 over the median R–R interval of the same last 10 s of ECG. Pulsecode speaks at every hop; "
         "NeuroKit2's `ppg_process` was given the last 10 s every 10 s (60 over its median peak interval), `believed`: "
         "where Pulsecode believes its own rate; `all it has`: also where it does not; `beat intervals, good pulse`: "
-        "without the expected error, where the quality index believes the pulse. `truths inside`: of the monitor's own "
-        "90 % interval, and its median reach. The expected error was fitted on train people and half of PERform, the "
-        "interval on validation people and that half; the beat detector was tuned on all of these. In AF the pulse "
+        "where the quality index believes the pulse, whatever its error's bound. `truths inside`: of the monitor's "
+        "own 90 % interval, and its median reach. The bound was fitted on train people and half of PERform, its "
+        "reach on validation people and that half; the beat detector was tuned on all of these. In AF the pulse "
         "misses beats that the ECG has. Intervals: bootstrap over people, 95 %."
     ]
     columns = ("data", "who", "mean absolute error, bpm", "within 5 bpm", "has a rate", "truths inside", "windows")

@@ -19,13 +19,14 @@ from benchmarks.alarms.cases import Case, choose, read_labels
 from benchmarks.alarms.intervals import Estimate, per_hour, ratio, wilson
 from benchmarks.alarms.measure import Result, measure
 from benchmarks.alarms.plot import draw
-from benchmarks.alarms.reference import Reference, bears_out
+from benchmarks.alarms.reference import bears_out
 from benchmarks.alarms.watch import Alert, Watched, watch
 from edge.alarms import AlarmLimits
 from edge.bundle import Bundle, LogisticModel, load_bundle, write_bundle
 from edge.engines import open_engine
 from firmware_bridge.cli import main
 from firmware_bridge.errors import BadInput
+from trainer.heads.witness import Reference
 
 RATE = 125.0
 DELAY = 0.3  # s from R peak to the pulse's steepest point

@@ -174,11 +174,11 @@ def test_without_a_rate_head_the_beats_speak_and_no_interval_is_claimed(tmp_path
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"rate": msgspec.structs.replace(MODEL, reach=0.0)}, "rate.reach and widest must be positive"),
-        ({"rate": msgspec.structs.replace(MODEL, level=1.0)}, "rate.level between 0 and 1"),
+        ({"rate": msgspec.structs.replace(MODEL, reach=0.0)}, "rate.reach: expected `float` > 0"),
+        ({"rate": msgspec.structs.replace(MODEL, level=1.0)}, "rate.level: expected `float` < 1"),
         ({"readout": ReadoutModel("elsewhere.npy", ["log_rate"], 25, "")}, "must be listed in files"),
-        ({"readout": ReadoutModel("readouts.npy", ["log_rate"], 0, "")}, "readout.hops must be 1 to 1000"),
-        ({"schema": 3}, "has schema 3, this version reads 1 to 2; make the bundle again"),
+        ({"readout": ReadoutModel("readouts.npy", ["log_rate"], 0, "")}, "readout.hops: expected `int` >= 1"),
+        ({"schema": 4}, "has schema 4, this version reads 1 to 3; update pulsecode"),
     ],
 )
 def test_a_rate_head_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, object], said: str) -> None:

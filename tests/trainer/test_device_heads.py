@@ -99,7 +99,7 @@ def rows(count: int = 4000, seed: int = 0, scale: float = 1.0) -> RateRows:
     return RateRows(features, beats, readout, truth, np.ones(count, bool), dataset, people)
 
 
-def test_expected_errors_are_found_and_the_surer_rate_is_the_better_one() -> None:
+def test_bounds_of_errors_are_found_and_the_surer_rate_is_the_better_one() -> None:
     model = rate_head.fit_rate(rows(), rows(seed=1), "made up")
     assert model.interval_error.weights["spread"] == pytest.approx(1.0, abs=0.1)
     assert abs(model.readout_error.weights["spread"]) < 0.1
@@ -114,7 +114,7 @@ def test_expected_errors_are_found_and_the_surer_rate_is_the_better_one() -> Non
 
 
 def test_an_embedding_that_knows_nothing_is_never_chosen() -> None:
-    """Its expected error was told on people it was fitted on: on others it is useless, and that decides."""
+    """Its bound was told on people it was fitted on: on others it is useless, and that decides."""
     useless = rows(seed=1)
     useless = replace(useless, readout=useless.truth + 80.0)
     model = rate_head.fit_rate(rows(), useless, "made up")

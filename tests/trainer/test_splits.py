@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.recordings import find_recordings
-from trainer.splits import HELD_OUT_DATASETS, PARTS, part_of
+from trainer.splits import HELD_OUT_DATASETS, OVERLAPPING, PARTS, part_of, person_of
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
@@ -28,6 +28,17 @@ def test_the_split_never_moves() -> None:
     # A changed hash would silently put people a shipped model was trained on into its test part.
     assert [part_of("bidmc", p) for p in ("s03386", "s11342", "s25323")] == EXPECTED_BIDMC
     assert {part_of(dataset, "anyone") for dataset in HELD_OUT_DATASETS} == {"held_out"}
+
+
+def test_excerpts_of_one_recording_are_one_person() -> None:
+    for dataset, groups in OVERLAPPING.items():
+        names = [name for group in groups for name in group]
+        assert len(names) == len(set(names))
+        for group in groups:
+            assert {person_of(dataset, name) for name in group} == {group[0]}
+            # The shipped encoder learned from one of each: the others must not judge it.
+            assert {part_of(dataset, name) for name in group} == {"train"}
+    assert person_of("bidmc", "a172s") == "a172s"
 
 
 EXPECTED_BIDMC = ["train", "train", "validation"]

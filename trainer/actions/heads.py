@@ -5,7 +5,7 @@ from pathlib import Path
 
 from firmware_bridge.errors import BadInput
 
-HELP = "what the device judges with: quality, irregular rhythm, heart rate with its uncertainty"
+HELP = "what the device judges with: quality, irregular rhythm, heart rate with its uncertainty, support of alarms"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -21,10 +21,12 @@ from trainer.encoder import Encoder
 from trainer.heads import quality_head, rate_head, rhythm_head
 from trainer.heads.logistic import Examples, auroc, by_person, fit, joined, probabilities
 from trainer.heads.observe import Observed, observe, pooled_hops
+from trainer.heads.onsets import Onsets, onsets
 from trainer.heads.people import AF_DATASET, AF_GROUP, ECTOPY_DATASET, PAIRED, Role, role
 from trainer.heads.rate_head import F32, RateRows
 from trainer.heads.reliability import RateJudged, draw_rate, draw_reliability, reliability
 from trainer.heads.run_file import HEADS, READOUTS, HeadsFile
+from trainer.heads.support_fit import fit_support
 from trainer.progress import progress_bar
 from trainer.recordings import Recording, find_recordings
 from trainer.run_folder import RunFolder, write_json
@@ -140,7 +142,7 @@ def fit_heart_rate(
         return rate_head.rate_rows([observed for part in some for observed in part], readable, table)
 
     calibrated_on = (
-        "BIDMC and Challenge 2015, train people for the expected error and validation people for the interval; half of "
+        "BIDMC and Challenge 2015, train people for the error's bound and validation people for its reach; half of "
         "MIMIC PERform AF for both"
     )
     fitting = rows(material.paired["fit"], material.af["calibrate"])
@@ -199,7 +201,31 @@ def fit_heads(run: Path, data: Path, plots: Path, progress: Progress) -> tuple[H
     readable, of_quality = fit_quality(material, plots)
     irregular, of_rhythm = fit_rhythm(material, readable, data / ECTOPY_DATASET, plots)
     table, readout, rate, of_rate = fit_heart_rate(material, readable, pooled_hops(config), plots)
-    return HeadsFile(readable, irregular, {**of_quality, **of_rhythm, **of_rate}, readout, rate, sha256), table
+    known, others = _onsets(material, config, encoder, readable, irregular, progress)
+    support, of_support = fit_support(known, others, plots)
+    metrics = {**of_quality, **of_rhythm, **of_rate, **of_support}
+    return HeadsFile(readable, irregular, metrics, readout, rate, sha256, support), table
+
+
+def _onsets(
+    material: Material,
+    config: WindowConfig,
+    encoder: Encoder,
+    readable: LogisticModel,
+    irregular: LogisticModel,
+    progress: Progress,
+) -> tuple[list[Onsets], list[Onsets]]:
+    """What the device would alarm at, with the models that were fitted: of the people to fit on, and of the others."""
+    warmup = encoder.config.context + config.settle_hops
+    everything = [
+        (observed, what) for part in (material.paired, material.af) for what, some in part.items() for observed in some
+    ]
+    known: list[Onsets] = []
+    others: list[Onsets] = []
+    for observed, what in progress.track(everything, description="where it would alarm"):
+        found = onsets(observed, config, warmup_hops=warmup, quality=readable, rhythm=irregular)
+        (others if what == "judge" else known).append(found)
+    return known, others
 
 
 def train_heads(run: Path, out: Path, data: Path, console: Console) -> None:

@@ -14,7 +14,7 @@ from edge.quality import Quality
 from edge.readouts import pooled
 from edge.rhythm import RATE_SECONDS
 from edge.ring import SampleRing
-from edge.vitals import Vitals, VitalSigns
+from edge.vitals import Vitals, VitalSigns, VitalsState
 from firmware_bridge.block import Notice
 from firmware_bridge.source import open_source
 from trainer.encoder import Encoder
@@ -47,14 +47,22 @@ class Observed:
         return f"{self.recording.dataset}/{self.recording.patient}"
 
 
-def hops_of(recording: Recording, config: WindowConfig) -> Iterator[tuple[VitalSigns, bool]]:
-    """What the device sees of a recording's PPG, hop by hop, by its own code, and whether a segment begins there."""
+def hops_of(
+    recording: Recording,
+    config: WindowConfig,
+    *,
+    warmup_hops: int = 0,
+    quality: LogisticModel | None = None,
+    rhythm: LogisticModel | None = None,
+) -> Iterator[tuple[VitalsState, VitalSigns, bool]]:
+    """What the device sees of a recording's PPG, hop by hop, by its own code and as far as the models are there: the
+    state (the next hop changes it), the signs, and whether a segment begins there."""
     source = open_source(f"wfdb:{recording.path}", "ppg")
     bridge = round(source.info.rate)
     ring = SampleRing(30 * bridge, bridge)
     frontend = config.frontend("ppg")
     grid = Grid(ring, source.info.period_ns, frontend.rate, frontend.hop)
-    vitals = Vitals(frontend, source.info, warmup_hops=0, quality=None, rhythm=None)
+    vitals = Vitals(frontend, source.info, warmup_hops=warmup_hops, quality=quality, rhythm=rhythm)
     state = None
     for block in source:
         if isinstance(block, Notice):
@@ -64,7 +72,7 @@ def hops_of(recording: Recording, config: WindowConfig) -> Iterator[tuple[VitalS
             begins = state is None or hop.segment is not None
             if state is None or hop.segment is not None:
                 state = vitals.start(hop.segment.start if hop.segment else hop.start)
-            yield vitals.step(state, hop), begins
+            yield state, vitals.step(state, hop), begins
 
 
 @torch.no_grad()
@@ -88,7 +96,7 @@ def ecg_rate(peaks: F64, t: float) -> float:
 
 def observe(recording: Recording, config: WindowConfig, encoder: Encoder) -> Observed:
     """Run the device's hops and the encoder over a whole recording."""
-    hops = list(hops_of(recording, config))
+    hops = [(signs, begins) for _, signs, begins in hops_of(recording, config)]
     patches = np.array([sign.patch for sign, _ in hops], np.float32).reshape(-1, config.hop)
     starts = [i for i, (_, begins) in enumerate(hops) if begins]
     window = pooled_hops(config)

@@ -8,7 +8,7 @@ other half only judges.
 from typing import Literal
 
 from trainer.recordings import Recording
-from trainer.splits import in_choosing_half, part_of
+from trainer.splits import in_choosing_half, part_of, person_of
 
 AF_DATASET, AF_GROUP = "mimic_perform_af", "AF_wfdb"
 PAIRED = ("bidmc", "challenge2015")
@@ -30,3 +30,8 @@ def role(recording: Recording) -> Role | None:
         return None
     parts: dict[str, Role] = {"train": "fit", "validation": "calibrate", "test": "judge"}
     return parts.get(part_of(recording.dataset, recording.patient))
+
+
+def kin(recording: Recording) -> str:
+    """The person, unique over all data sets; records known to be of one recording have the same."""
+    return f"{recording.dataset}/{person_of(recording.dataset, recording.patient)}"

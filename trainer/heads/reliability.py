@@ -59,7 +59,7 @@ def draw_reliability(path: Path, title: str, curves: Mapping[str, Reliability]) 
 
 @dataclass(frozen=True)
 class RateJudged:
-    """On one group: absolute ``errors`` and expected errors ``scale``, bpm, and ``sqi``'s belief, (n,) each."""
+    """On one group: absolute ``errors`` and their bounds ``scale``, bpm, and ``sqi``'s belief, (n,) each."""
 
     errors: F64
     scale: F64

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import LogisticModel, RateModel, ReadoutModel
+from edge.bundle import LogisticModel, RateModel, ReadoutModel, SupportModel
 from firmware_bridge.errors import BadInput
 
 HEADS = "heads.json"
@@ -22,6 +22,7 @@ class HeadsFile(msgspec.Struct, forbid_unknown_fields=True):
     readout: ReadoutModel | None = None
     rate: RateModel | None = None
     encoder_sha256: str = ""
+    support: dict[str, SupportModel] | None = None
 
 
 def load_heads(run: Path) -> HeadsFile:
