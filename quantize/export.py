@@ -1,17 +1,14 @@
-"""The step graph of an encoder, converted for each engine and quantized to int8.
+"""An encoder for each engine: converted, checked hop by hop against PyTorch, and quantized as a plan says.
 
-Only the matrix products with weights (fully connected, convolution) are quantized: they hold almost all of the
-weights and the time, whereas int8 LayerNorm, softmax and attention products are slower and less faithful in every
-engine that was measured. Static int8 fixes the activations' scales from calibration streams; dynamic int8 finds them
-at every hop.
+Two forms of the same weights: the step (one patch, explicit state), which devices run and a bundle holds, and the
+window (a stretch of patches at once), made on demand. How each engine does it is in :mod:`quantize.litert`,
+:mod:`quantize.onnx` and :mod:`quantize.executorch`.
 """
 
 import contextlib
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,18 +17,20 @@ from torch import Tensor
 
 from edge.bundle import EncoderShape
 from edge.engines import EngineState, StepOutput, load_engine
-from edge.engines.engine import INPUTS, OUTPUTS, write_mask
-from quantize.quiet import quiet_libraries
+from edge.engines.engine import OUTPUTS, write_mask
+from quantize.plan import Plan, layers
 from trainer.encoder import Encoder, EncoderConfig, StepForm
 
 F32 = NDArray[np.float32]
-EngineName = Literal["litert", "onnx"]
-Method = Literal["fp32", "static", "dynamic"]
+EngineName = Literal["litert", "onnx", "executorch"]
+Form = Literal["step", "window"]
+Method = str  # a slug of quantize.methods.table.METHODS
 
-ENGINE_NAMES: tuple[EngineName, ...] = ("litert", "onnx")
-METHODS: tuple[Method, ...] = ("fp32", "static", "dynamic")
-SUFFIX = {"litert": "tflite", "onnx": "onnx"}
-METHOD_TEXT = {"fp32": "fp32", "static": "int8 static (FC, Conv)", "dynamic": "int8 dynamic"}
+ENGINE_NAMES: tuple[EngineName, ...] = ("litert", "executorch", "onnx")  # the preferred first
+SUFFIX = {"litert": "tflite", "onnx": "onnx", "executorch": "pte"}
+# One ONNX graph is in single-assignment form: the new rings need names of their own.
+ONNX_OUTPUTS = ("scores", "embedding", "k_next", "v_next")
+WINDOW_OUTPUTS = ("scores", "embedding")
 
 # Conversion is right to float rounding or wrong altogether; measured differences are below 1e-5.
 PARITY_TOLERANCE = 1e-3
@@ -44,15 +43,17 @@ class Artefact:
     engine: EngineName
     method: Method
     model: bytes
+    form: Form = "step"
 
     @property
     def file(self) -> str:
         """Its file name in a bundle."""
-        return f"encoder-{self.method}.{SUFFIX[self.engine]}"
+        window = "window-" if self.form == "window" else ""
+        return f"encoder-{window}{self.method}.{SUFFIX[self.engine]}"
 
 
 class ConversionError(RuntimeError):
-    """A converted graph does not compute what the PyTorch step form computes: a converter's bug, not bad input."""
+    """A converted graph does not compute what the PyTorch form computes: a converter's bug, not bad input."""
 
 
 def encoder_shape(config: EncoderConfig) -> EncoderShape:
@@ -106,17 +107,7 @@ class TorchStep:
         return StepOutput(scores[0].numpy(), embedding[0].numpy())
 
 
-def calibration_feeds(encoder: Encoder, streams: Iterable[F32]) -> Iterator[dict[str, F32]]:
-    """The step graph's inputs along streams of patches, each (hops, hop): rings as they are in real use."""
-    reference = TorchStep(encoder)
-    for patches in streams:
-        state = reference.start()
-        for patch in patches:
-            yield reference.inputs(state, patch)
-            reference.step(state, patch)
-
-
-class _Named(torch.nn.Module):
+class NamedStep(torch.nn.Module):
     """The step form with its outputs named, so that a LiteRT signature names them too."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -131,124 +122,6 @@ def _example(encoder: Encoder) -> dict[str, Tensor]:
     reference = TorchStep(encoder)
     feed = reference.inputs(reference.start(), np.zeros(encoder.config.hop, np.float32))
     return {name: torch.from_numpy(array) for name, array in feed.items()}
-
-
-def to_litert(encoder: Encoder) -> bytes:
-    """fp32 LiteRT flatbuffer of the step form, with named inputs and outputs."""
-    with quiet_libraries():
-        import litert_torch
-
-        converted = litert_torch.convert(_Named(encoder).eval(), sample_kwargs=_example(encoder))
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "step.tflite"
-            converted.export(str(path))
-            return path.read_bytes()
-
-
-def quantize_litert(model: bytes, method: Method, feeds: Sequence[dict[str, F32]]) -> bytes:
-    """int8 weights per output channel; ``static`` also int8 activations calibrated on ``feeds``."""
-    with quiet_libraries():
-        from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
-        from ai_edge_quantizer.utils import qsv_utils
-
-        recipe = recipe_manager.RecipeManager()
-        for op in (qtyping.TFLOperationName.FULLY_CONNECTED, qtyping.TFLOperationName.CONV_2D):
-            if method == "static":
-                recipe.add_static_config(".*", op, activation_num_bits=8, weight_num_bits=8)
-            else:
-                recipe.add_dynamic_config(".*", op, num_bits=8)
-        ranges = None
-        if method == "static":
-            # The quantizer's own calibrate() averages each hop's extremes, so half of all hops would be clipped.
-            observer = calibrator.Calibrator(model, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-            observer.calibrate({"serving_default": list(feeds)}, recipe)
-            ranges = observer.get_model_qsvs()
-        tool = quantizer.Quantizer(bytearray(model), recipe.get_quantization_recipe())
-        return bytes(tool.quantize(ranges).quantized_model)
-
-
-def to_onnx(encoder: Encoder) -> bytes:
-    """fp32 ONNX of the step form; inputs named, outputs in the contract's order."""
-    with quiet_libraries():
-        example = _example(encoder)
-        program = torch.onnx.export(
-            StepForm(encoder).eval(),
-            tuple(example[name] for name in INPUTS),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-            input_names=list(INPUTS),
-            # One ONNX graph is in single-assignment form: the new rings need names of their own.
-            output_names=["scores", "embedding", "k_next", "v_next"],
-        )
-        assert program is not None
-        return _serialized(program.model_proto)
-
-
-def _serialized(model: Any) -> bytes:
-    """Bytes of an ONNX model without the exporter's stack traces, which hold this machine's paths."""
-    parts = [model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output]
-    parts += model.graph.initializer
-    for part in parts:
-        del part.metadata_props[:]
-        part.doc_string = ""
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
-
-
-def quantize_onnx(model: bytes, method: Method, feeds: Sequence[dict[str, F32]]) -> bytes:
-    """int8 weights per output channel; ``static`` (QDQ) also uint8 activations calibrated on ``feeds``.
-
-    Unsigned activations: x86 has a fast u8·s8 product and a slow s8·s8 one; on Arm they are equal.
-    """
-    with quiet_libraries(), tempfile.TemporaryDirectory() as folder:
-        import onnx
-        from onnxruntime import quantization
-        from onnxruntime.quantization.shape_inference import quant_pre_process
-
-        raw, prepared, result = (Path(folder) / name for name in ("raw.onnx", "prepared.onnx", "int8.onnx"))
-        raw.write_bytes(model)
-        quant_pre_process(str(raw), str(prepared))
-        ops = ["Conv", "Gemm", "MatMul"]
-        if method == "static":
-            quantization.quantize_static(
-                str(prepared),
-                str(result),
-                _reader(feeds),
-                quant_format=quantization.QuantFormat.QDQ,
-                op_types_to_quantize=ops,
-                per_channel=True,
-                activation_type=quantization.QuantType.QUInt8,
-                weight_type=quantization.QuantType.QInt8,
-            )
-        else:
-            quantization.quantize_dynamic(
-                str(prepared),
-                str(result),
-                op_types_to_quantize=ops,
-                per_channel=True,
-                weight_type=quantization.QuantType.QInt8,
-            )
-        return _serialized(onnx.load(str(result)))
-
-
-def _reader(feeds: Sequence[dict[str, F32]]) -> Any:
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """ONNX Runtime pulls one feed at a time."""
-
-        def __init__(self) -> None:
-            self._feeds = iter(feeds)
-
-        def get_next(self) -> dict[str, F32] | None:
-            return next(self._feeds, None)
-
-    return Reader()
-
-
-CONVERT = {"litert": to_litert, "onnx": to_onnx}
-QUANTIZE = {"litert": quantize_litert, "onnx": quantize_onnx}
 
 
 def largest_difference(artefact: Artefact, encoder: Encoder, patches: F32) -> float:
@@ -272,20 +145,53 @@ def largest_difference(artefact: Artefact, encoder: Encoder, patches: F32) -> fl
 
 
 def convert(encoder: Encoder, engine: EngineName) -> Artefact:
-    """fp32 artefact for one engine, checked hop by hop against PyTorch over more hops than the context is long.
+    """fp32 step artefact for one engine, checked hop by hop against PyTorch over more hops than the context is long.
 
     The check also proves the order of inputs and outputs: exchanged rings would differ at once. Raises
     :class:`ConversionError`.
     """
-    artefact = Artefact(engine, "fp32", CONVERT[engine](encoder))
+    if engine == "litert":
+        from quantize.litert import to_litert
+
+        model = to_litert(NamedStep(encoder), _example(encoder))
+    elif engine == "onnx":
+        from quantize.onnx import to_onnx
+
+        model = to_onnx(StepForm(encoder), _example(encoder), ONNX_OUTPUTS)
+    else:
+        from quantize.executorch import to_executorch
+
+        model = to_executorch(encoder)
+    artefact = Artefact(engine, "fp32", model)
     config = encoder.config
     patches = np.random.default_rng(0).standard_normal((config.context + 5, config.hop)).astype(np.float32)
-    worst = largest_difference(artefact, encoder, patches)
-    if not worst < PARITY_TOLERANCE:
-        raise ConversionError(f"{artefact.file}: differs from PyTorch by {worst:.2g}, more than {PARITY_TOLERANCE}")
+    check(artefact, largest_difference(artefact, encoder, patches))
     return artefact
 
 
-def quantized(fp32: Artefact, method: Method, feeds: Sequence[dict[str, F32]]) -> Artefact:
-    """The int8 artefact of a converted model; ``feeds`` from :func:`calibration_feeds` (used by ``static`` only)."""
-    return Artefact(fp32.engine, method, QUANTIZE[fp32.engine](fp32.model, method, feeds))
+def check(artefact: Artefact, difference: float) -> None:
+    """Raise :class:`ConversionError` where an fp32 artefact differs from PyTorch by more than float rounding."""
+    if not difference < PARITY_TOLERANCE:
+        raise ConversionError(
+            f"{artefact.file}: differs from PyTorch by {difference:.2g}, more than {PARITY_TOLERANCE}"
+        )
+
+
+def quantized(fp32: Artefact, encoder: Encoder, plan: Plan, method: Method) -> Artefact:
+    """``fp32``, converted from ``encoder``, with each layer in the arithmetic of ``plan``; of the same form."""
+    missing = [name for name in layers(encoder) if name not in plan]
+    if missing:
+        raise ValueError(f"plan for {method}: says nothing of {', '.join(missing)}")
+    if fp32.engine == "litert":
+        from quantize.litert import quantize_litert
+
+        model = quantize_litert(fp32.model, encoder, plan)
+    elif fp32.engine == "onnx":
+        from quantize.onnx import quantize_onnx
+
+        model = quantize_onnx(fp32.model, encoder, plan)
+    else:
+        from quantize.executorch import to_executorch
+
+        model = to_executorch(encoder, plan)  # ExecuTorch has no file to start from: it lowers PyTorch's graph
+    return Artefact(fp32.engine, method, model, fp32.form)

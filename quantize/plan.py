@@ -64,5 +64,9 @@ def affine(limits: Range, levels: int = 256) -> tuple[float, int]:
 
 
 def weight_scales(weight: torch.Tensor, bits: int = 8) -> torch.Tensor:
-    """Symmetric scale of each output channel, (out, 1): its largest weight is the largest code."""
-    return weight.detach().abs().amax(1, keepdim=True).clamp(min=1e-12) / (2 ** (bits - 1) - 1)
+    """Symmetric scale of each row of ``weight`` (rows, …), (rows, 1): its largest weight is the largest code.
+
+    Those of 4-bit blocks have a bfloat16's seven bits of mantissa in every engine, since LiteRT keeps no more.
+    """
+    scale: torch.Tensor = weight.detach().abs().amax(1, keepdim=True).clamp(min=1e-12) / (2 ** (bits - 1) - 1)
+    return scale.bfloat16().float() if bits == 4 else scale

@@ -1,6 +1,7 @@
 """Progress of a long quantization, on a terminal stream that the converters' silencing does not touch."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -31,6 +32,15 @@ class Steps:
             self._progress.remove_task(old)
         current = self._progress.add_task(description, total=total)
         return lambda: self._progress.advance(current)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[Console]:
+        """No bar inside, for what shows its own progress on the console that is given."""
+        self._progress.stop()
+        try:
+            yield self._console
+        finally:
+            self._progress.start()
 
     def say(self, line: str) -> None:
         """A line that stays."""

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quantize.mcu.fixed_point import WEIGHT_LIMIT
 from trainer.encoder import Encoder
 
 F32 = NDArray[np.float32]
@@ -15,6 +14,7 @@ F64 = NDArray[np.float64]
 I8 = NDArray[np.int8]
 
 Rounding = Literal["gptq", "nearest"]
+WEIGHT_LIMIT = 127  # largest code: symmetric, so that a weight can change its sign
 DAMPING = 0.01  # of the mean input power, as in the paper
 
 
@@ -47,10 +47,14 @@ def nearest(weight: F64, scale: F64) -> I8:
     return np.clip(np.rint(weight / scale[:, None]), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
 
 
-def gptq(weight: F64, scale: F64, moments: F64) -> I8:
+def gptq(weight: F64, scale: F64, moments: F64, *, pin: bool = False) -> I8:
     """As :func:`nearest`, but what rounding one input's weights spoils is made good by the weights of the inputs not
     yet rounded, as far as the inputs go together (Frantar et al., GPTQ, ICLR 2023). ``moments``: (inputs, inputs) of
-    :func:`input_moments`; inputs are taken from the strongest to the weakest."""
+    :func:`input_moments`; inputs are taken from the strongest to the weakest.
+
+    ``pin``: each row's largest weight keeps the largest code, so that a quantizer that takes the scale from the largest
+    weight finds this scale, and these codes, again."""
+    largest = np.abs(weight).argmax(1)
     damping = DAMPING * float(np.mean(np.diag(moments)))
     if not damping > 0:  # the layer never saw anything but zeros
         return nearest(weight, scale)
@@ -61,6 +65,9 @@ def gptq(weight: F64, scale: F64, moments: F64) -> I8:
     rounded = np.zeros(weight.shape, np.int8)
     for i, place in enumerate(order):
         column = nearest(rest[:, i : i + 1], scale)[:, 0]
+        if pin:
+            held = largest == place
+            column[held] = np.where(weight[held, place] < 0, -WEIGHT_LIMIT, WEIGHT_LIMIT)
         rounded[:, place] = column
         rest[:, i:] -= np.outer((rest[:, i] - column * scale) / upper[i, i], upper[i, i:])
     return rounded

@@ -50,6 +50,11 @@ def take_streams(windows: Windows, signal: Signal, part: Part, *, warm: int, lim
         )
     if len(chosen) > limit:
         chosen = chosen.take(np.unique(np.linspace(0, len(chosen) - 1, limit).round().astype(np.int64)))
+    return streams_of(chosen, signal, warm=warm)
+
+
+def streams_of(windows: Windows, signal: Signal, *, warm: int) -> Streams:
+    """``windows``, each with the ``warm`` hops before it in its recording; it must have as many."""
     rows = windows.ppg_hops if signal == "ppg" else windows.ecg_hops
-    at = chosen.first[:, None] + np.arange(-warm, windows.hops)
-    return Streams(np.asarray(rows[at], np.float32), warm, chosen.patients, chosen.groups)
+    at = windows.first[:, None] + np.arange(-warm, windows.hops)
+    return Streams(np.asarray(rows[at], np.float32), warm, windows.patients, windows.groups)

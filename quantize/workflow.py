@@ -1,53 +1,45 @@
 """A run to its int8 engines: convert, calibrate, quantize, measure, choose."""
 
-import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
-from msgspec.structs import replace as with_fields
 
-from edge.engines import Engine, load_engine
+from edge.engines import ENGINES, Engine, load_engine
 from firmware_bridge.block import Signal
 from firmware_bridge.errors import BadInput
-from quantize import task
-from quantize.export import (
-    ENGINE_NAMES,
-    Artefact,
-    EngineName,
-    Method,
-    TorchStep,
-    calibration_feeds,
-    convert,
-    encoder_shape,
-    one_thread,
-    quantized,
-)
-from quantize.fidelity import Report, compare
+from quantize.export import ENGINE_NAMES, Artefact, EngineName, TorchStep, convert, encoder_shape, one_thread, quantized
+from quantize.fidelity import af_probe
+from quantize.fidelity.figures import Report
+from quantize.fidelity.measure import data_sets, measure, replays
+from quantize.methods.calibration import calibration_streams
+from quantize.methods.table import METHODS, QUICK, offered
+from quantize.methods.workbench import FineTuning, Recipe, Workbench
 from quantize.progress import Steps
-from quantize.replay import Replay, hop_times, replay
+from quantize.replay import hop_times
 from quantize.run import TrainedRun
 from quantize.streams import Streams, take_streams
 from trainer.encoder import Encoder
 from trainer.windows import Windows
 
-Choice = Literal["static", "dynamic", "auto"]
-Part = tuple[EngineName, Method]
+Part = tuple[EngineName, str]
 
 CALIBRATION_STREAMS = 120
 CHOOSING_STREAMS = 100
-CALIBRATION_EVERY = 6  # hops; neighbours tell the same
-SLOWER_AT_MOST = 1.3  # the choice between static and dynamic: agreement first, within this factor of the faster
+SLOWER_AT_MOST = 1.3  # the choice between methods: agreement first, within this factor of the fastest
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
 class Material:
-    """Streams to calibrate on (training people), to choose the method on (validation people), to judge on (test
+    """Streams to calibrate on (training people, every rhythm and quality), to learn from what is usual (training
+    people, readable), to choose the method on (validation people), to judge on (test
     people), and for the task (people held out of everything, in AF or not; None where the data folder has none)."""
 
     calibration: Streams
+    learning: Streams
     choosing: Streams
     judging: Streams
     task: Streams | None
@@ -56,13 +48,16 @@ class Material:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The int8 model of each engine, why it is this one, the report on all that were tried, and what it rests on."""
+    """The model of each engine that ships, why it is this one, the report on all that were tried, and what it rests
+    on. ``recipes``: the encoder and plan behind each artefact that ships."""
 
     run: TrainedRun
     artefacts: dict[EngineName, Artefact]
     reasons: dict[EngineName, str]
     report: Report
     material: Material
+    recipes: dict[EngineName, Recipe]
+    bench: Workbench
 
 
 def _people(windows: Windows) -> dict[str, dict[str, int]]:
@@ -80,10 +75,11 @@ def warm_up(run: TrainedRun) -> int:
     return run.encoder.config.context + run.windows.settle_hops
 
 
-def gather(windows: Windows, signal: Signal, warm: int, limit: int) -> Material:
-    """Streams for every purpose, ``limit`` windows to judge on, ``warm`` hops before each. Raises :class:`BadInput`
-    if there are none."""
-    calibration = take_streams(windows, signal, "train", warm=warm, limit=CALIBRATION_STREAMS)
+def gather(windows: Windows, signal: Signal, warm: int, limit: int, rate: float) -> Material:
+    """Streams for every purpose, ``limit`` windows to judge on, ``warm`` hops before each, ``rate`` in Hz. Raises
+    :class:`BadInput` if there are none."""
+    calibration = calibration_streams(windows, signal, warm=warm, limit=CALIBRATION_STREAMS, rate=rate)
+    learning = take_streams(windows, signal, "train", warm=warm, limit=CALIBRATION_STREAMS)
     choosing = take_streams(windows, signal, "validation", warm=warm, limit=min(limit, CHOOSING_STREAMS))
     judging = take_streams(windows, signal, "test", warm=warm, limit=limit)
     held_out: Streams | None
@@ -91,9 +87,9 @@ def gather(windows: Windows, signal: Signal, warm: int, limit: int) -> Material:
         held_out = take_streams(windows, signal, "held_out", warm=warm, limit=limit)
     except BadInput:
         held_out = None
-    if held_out is not None and len(np.unique(task.is_af(held_out.groups))) < 2:
+    if held_out is not None and len(np.unique(af_probe.is_af(held_out.groups))) < 2:
         held_out = None
-    return Material(calibration, choosing, judging, held_out, _people(windows))
+    return Material(calibration, learning, choosing, judging, held_out, _people(windows))
 
 
 @dataclass(frozen=True)
@@ -101,61 +97,46 @@ class Candidate:
     """What the choice between the methods of one engine rests on: ``agreement`` with fp32 (share of hops with the
     same token, validation people) and median ``ms`` a hop."""
 
-    method: Method
+    method: str
     agreement: float
     ms: float
 
 
-def choose(candidates: list[Candidate], method: Choice) -> tuple[Method, str]:
-    """Static or dynamic for one engine, and the reason in words.
+def choose(candidates: Sequence[Candidate], method: str = AUTO) -> tuple[str, str]:
+    """The method that ships for one engine, and the reason in words.
 
-    ``auto``: the higher agreement among those whose hop takes at most :data:`SLOWER_AT_MOST` times the fastest's.
+    ``auto``: the highest agreement among those whose hop takes at most :data:`SLOWER_AT_MOST` times the fastest's.
     """
-    if method != "auto":
+    if method != AUTO:
         return method, f"{method}, as asked for"
     fastest = min(candidates, key=lambda c: c.ms)
     quick = [c for c in candidates if c.ms <= SLOWER_AT_MOST * fastest.ms]
     best = max(quick, key=lambda c: (c.agreement, -c.ms))
     figures = "; ".join(f"{c.method} {100 * c.agreement:.2f} % at {c.ms:.3f} ms a hop" for c in candidates)
-    if len(quick) < len(candidates):
-        why = f"the other takes more than {SLOWER_AT_MOST} times as long"
-    else:
-        why = f"higher agreement with fp32, within {SLOWER_AT_MOST} times the fastest"
+    why = f"highest agreement with fp32 within {SLOWER_AT_MOST} times the fastest"
     return best.method, f"{best.method}: {why} ({figures}; validation patients)"
 
 
 def make_artefacts(
-    encoder: Encoder, calibration: Streams, methods: list[Method], engines: tuple[EngineName, ...], steps: Steps
-) -> dict[Part, Artefact]:
-    """fp32 and ``methods`` for each engine."""
-    advance = steps.track("calibration streams", len(calibration))
-    feeds = []
-    for i, patches in enumerate(calibration.patches):
-        # Staggered, so that every age of the context (also the first hops', with their mask) is seen.
-        feeds += list(calibration_feeds(encoder, [patches]))[i % CALIBRATION_EVERY :: CALIBRATION_EVERY]
-        advance()
+    bench: Workbench, slugs: Sequence[str], engines: Sequence[EngineName], steps: Steps
+) -> tuple[dict[Part, Artefact], dict[Part, Recipe], dict[Part, Artefact]]:
+    """fp32 and the methods of ``slugs`` for each engine that has them; and what each was made from: its recipe, and
+    the fp32 graph of that recipe's encoder."""
+    wanted = [(engine, method) for engine in engines for method in offered(engine, ["fp32", *slugs])]
+    recipes = {(engine, method.slug): method.make(bench, engine) for engine, method in wanted}
+    advance = steps.track("converting", len(wanted))
     made: dict[Part, Artefact] = {}
-    advance = steps.track("converting", len(engines) * (1 + len(methods)))
-    for engine in engines:
-        fp32 = made[engine, "fp32"] = convert(encoder, engine)
+    bases: dict[Part, Artefact] = {}
+    converted: dict[tuple[EngineName, Encoder], Artefact] = {}
+    for engine, method in wanted:
+        part, recipe = (engine, method.slug), recipes[engine, method.slug]
+        if (engine, recipe.encoder) not in converted:
+            converted[engine, recipe.encoder] = convert(recipe.encoder, engine)
+        base = bases[part] = converted[engine, recipe.encoder]
+        fp32 = method.slug == "fp32"
+        made[part] = base if fp32 else quantized(base, recipe.encoder, recipe.plan, method.slug)
         advance()
-        for method in methods:
-            made[engine, method] = quantized(fp32, method, feeds)
-            advance()
-    return made
-
-
-def _replays(
-    encoder: Encoder, artefacts: Mapping[Part, Artefact], streams: Streams, label: str, steps: Steps
-) -> tuple[Replay, dict[Part, Replay]]:
-    advance = steps.track(f"{label}: fp32 torch", len(streams))
-    reference = replay(TorchStep(encoder), streams, advance)
-    found = {}
-    for (engine, method), artefact in artefacts.items():
-        loaded = load_engine(engine, artefact.model, encoder_shape(encoder.config), encoder.config.hop)
-        advance = steps.track(f"{label}: {engine} {method}", len(streams))
-        found[engine, method] = replay(loaded, streams, advance)
-    return reference, found
+    return made, recipes, bases
 
 
 def time_hops(run: TrainedRun, artefacts: Mapping[Part, Artefact], streams: Streams, steps: Steps) -> dict[str, float]:
@@ -168,40 +149,13 @@ def time_hops(run: TrainedRun, artefacts: Mapping[Part, Artefact], streams: Stre
     return {name: round(1e3 * float(np.median(spent)), 4) for name, spent in times.items()}
 
 
-def measure(
-    run: TrainedRun, artefacts: Mapping[Part, Artefact], material: Material, ms: Mapping[str, float], steps: Steps
-) -> Report:
-    """The fidelity report of ``artefacts``; ``ms`` from :func:`time_hops`."""
-    judging = material.judging
-    reference, found = _replays(run.encoder, artefacts, judging, "agreement", steps)
-    rows = [
-        compare(reference, found[e, m], judging.patients, e, m, len(artefact.model), ms[f"{e} {m}"])
-        for (e, m), artefact in artefacts.items()
-    ]
-    calibrators = len(np.unique(material.calibration.patients))
-    report = Report(
-        run=run.name,
-        signal=run.signal,
-        judged_on=f"test patients of {_sets(judging)}",
-        streams=len(judging),
-        hops=len(judging) * judging.judged,
-        patients=len(np.unique(judging.patients)),
-        calibrated_on=f"{calibrators} training patients of {_sets(material.calibration)}",
-        machine=f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}",
-        torch_ms_per_hop=ms["torch"],
-        task_name=task.NAME,
-        task_fp32=None,
-        rows=rows,
-    )
-    return report if material.task is None else _with_task(report, run.encoder, artefacts, material.task, steps)
-
-
 def candidates(
     run: TrainedRun, artefacts: Mapping[Part, Artefact], choosing: Streams, ms: Mapping[str, float], steps: Steps
 ) -> dict[EngineName, list[Candidate]]:
-    """What there is to choose from for each engine, judged on people that the report does not use."""
-    int8 = {part: artefact for part, artefact in artefacts.items() if artefact.method != "fp32"}
-    reference, found = _replays(run.encoder, int8, choosing, "choosing", steps)
+    """What there is to choose from for each engine, judged on people that the report does not use: the methods that
+    compute with integers."""
+    integer = {part: artefact for part, artefact in artefacts.items() if METHODS[artefact.method].integer}
+    reference, found = replays(run.encoder, integer, choosing, "choosing", steps)
     tokens = reference.scores.argmax(-1)
     out: dict[EngineName, list[Candidate]] = {}
     for (engine, method), outcome in found.items():
@@ -210,39 +164,38 @@ def candidates(
     return out
 
 
-def _sets(streams: Streams) -> str:
-    return ", ".join(sorted({str(patient).partition("/")[0] for patient in streams.patients}))
-
-
-def _with_task(
-    report: Report, encoder: Encoder, artefacts: Mapping[Part, Artefact], streams: Streams, steps: Steps
-) -> Report:
-    reference, found = _replays(encoder, artefacts, streams, "AF task", steps)
-    af = task.is_af(streams.groups)
-    keyed = {f"{e} {m}": outcome.embeddings for (e, m), outcome in found.items()}
-    steps.track("AF task: probe", 1)
-    decisions = task.probe(reference.embeddings, keyed, af, streams.patients)
-    figures = task.judge(decisions, af, streams.patients)
-    rows = []
-    for row in report.rows:
-        value, change = figures[f"{row.engine} {row.method}"]
-        rows.append(with_fields(row, task=value, task_change=change))
-    return with_fields(report, rows=rows, task_fp32=figures["fp32"][0])
+def runnable_engines() -> tuple[EngineName, ...]:
+    """The engines whose models can be judged here, since they are installed; the preferred first."""
+    return tuple(name for name in ENGINE_NAMES if ENGINES[name].installed())
 
 
 def quantize_run(
     run: TrainedRun,
     windows: Windows,
     *,
-    method: Choice = "auto",
-    engines: tuple[EngineName, ...] = ENGINE_NAMES,
+    method: str = AUTO,
+    methods: Sequence[str] = QUICK,
+    engines: tuple[EngineName, ...] | None = None,
     limit: int = 300,
+    tuning: Path | None = None,
 ) -> Outcome:
-    """Convert, quantize both ways, measure on ``limit`` held-out windows and choose."""
-    material = gather(windows, run.signal, warm_up(run), limit)
+    """Convert, quantize by every one of ``methods``, measure on ``limit`` held-out windows and choose.
+
+    ``method``: what ships, or :data:`AUTO`. ``tuning``: the folder that keeps what fine-tuning learns; without it the
+    methods that fine-tune are left out. Raises :class:`BadInput` where an engine has none of the methods.
+    """
+    engines = engines or runnable_engines()
+    material = gather(windows, run.signal, warm_up(run), limit, run.windows.rate)
+    slugs = list(dict.fromkeys([*methods, *([] if method == AUTO else [method])]))
+    if tuning is None:
+        slugs = [slug for slug in slugs if not METHODS[slug].tunes]
+    for engine in engines:
+        if not any(m.integer and (method in (AUTO, m.slug)) for m in offered(engine, slugs)):
+            raise BadInput(f"--methods {','.join(slugs)}: none of them can ship for {engine}; add dynamic")
     with one_thread(), Steps() as steps:
-        # Both ways are always made and reported, whichever is asked for: the other row is the proof of the choice.
-        artefacts = make_artefacts(run.encoder, material.calibration, ["static", "dynamic"], engines, steps)
+        finetuning = None if tuning is None else FineTuning(windows, run.signal, tuning)
+        bench = Workbench(run.encoder, material.calibration, material.learning, material.choosing, steps, finetuning)
+        artefacts, recipes, bases = make_artefacts(bench, slugs, engines, steps)
         ms = time_hops(run, artefacts, material.choosing, steps)
         options = candidates(run, artefacts, material.choosing, ms, steps)
         chosen, reasons = {}, {}
@@ -250,8 +203,21 @@ def quantize_run(
             best, reasons[engine] = choose(options[engine], method)
             chosen[engine] = artefacts[engine, best]
             steps.say(f"{engine}: {reasons[engine]}")
-        report = measure(run, artefacts, material, ms, steps)
-    return Outcome(run, chosen, reasons, report, material)
+        ships = {(engine, artefact.method) for engine, artefact in chosen.items()}
+        calibrators = len(np.unique(material.calibration.patients))
+        report = measure(
+            run,
+            artefacts,
+            material.judging,
+            material.task,
+            ms,
+            steps,
+            calibrated_on=f"{calibrators} training patients of {data_sets(material.calibration)}",
+            ships=ships,
+            bases=bases,
+        )
+    shipped = {engine: recipes[engine, artefact.method] for engine, artefact in chosen.items()}
+    return Outcome(run, chosen, reasons, report, material, shipped, bench)
 
 
 def first_engine(outcome: Outcome) -> Engine:

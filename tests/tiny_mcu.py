@@ -14,9 +14,9 @@ from edge.frontend import FrontendConfig
 from quantize.export import TorchStep
 from quantize.mcu.emit import sources
 from quantize.mcu.plan import Plan, make_plan
-from quantize.mcu.rounding import nearest
 from quantize.mcu.toolchain import HARNESS, LIBRARY, PACKAGES, STANDARD, call, host_program, tool
 from quantize.mcu.vectors import Results, as_patches, run_program, unpacked
+from quantize.rounding import nearest
 from trainer.encoder import Block, Encoder, EncoderConfig
 
 F32 = NDArray[np.float32]

@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quantize.export import Artefact, EngineName, Method, calibration_feeds, convert, one_thread, quantized
+from quantize.export import Artefact, EngineName, Method, convert, quantized
+from quantize.methods.activations import Observed, observe
+from quantize.methods.ranges import static_plan
+from quantize.plan import uniform
 from trainer.encoder import Encoder, EncoderConfig
 
 CONFIG = EncoderConfig(hop=50, dim=16, layers=2, heads=2, mlp=2, context=5, codebook_size=32, lookahead=1)
@@ -31,9 +34,14 @@ def encoder() -> Encoder:
 
 
 @cache
+def observed() -> dict[str, Observed]:
+    """What flows through the encoder's layers along two streams."""
+    return observe(encoder(), np.stack([patches(60, seed) for seed in (1, 2)]), every=1)
+
+
+@cache
 def artefact(engine: EngineName, method: Method) -> Artefact:
     if method == "fp32":
         return convert(encoder(), engine)
-    with one_thread():
-        feeds = list(calibration_feeds(encoder(), [patches(60, seed) for seed in (1, 2)]))
-    return quantized(artefact(engine, "fp32"), method, feeds)
+    plan = static_plan(observed(), "minmax") if method == "static" else uniform(encoder(), "dynamic")
+    return quantized(artefact(engine, "fp32"), encoder(), plan, method)

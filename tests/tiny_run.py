@@ -57,7 +57,7 @@ def run() -> TrainedRun:
 
 @cache
 def outcome() -> Outcome:
-    return quantize_run(run(), windows(), limit=9)
+    return quantize_run(run(), windows(), methods=("static", "dynamic"), engines=("litert", "onnx"), limit=9)
 
 
 def write_run(folder: Path) -> Path:

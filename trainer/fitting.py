@@ -250,10 +250,10 @@ def fit_stage(
     # Lightning's advice on hardware, loaders and logging is about other uses than this one.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # One for each: with `save_last` Lightning writes the last epoch only where it is the best one too.
-    kept: list[Callback] = [_keep(run, "last")]
-    if best is not None:
-        kept.append(_keep(run, "best", best.metric, best.mode))
+    # One for each: with `save_last` Lightning writes the last epoch only where it is the best one too. The last comes
+    # last, so that it knows of the best one up to its own epoch and a resumed run goes on with that.
+    kept: list[Callback] = [] if best is None else [_keep(run, "best", best.metric, best.mode)]
+    kept.append(_keep(run, "last"))
     trainer = pl.Trainer(
         max_epochs=stage.fit.epochs, gradient_clip_val=stage.fit.clip_norm, logger=False,
         callbacks=[Chronicle(run, console, title, shown), *kept], enable_progress_bar=False,

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_bridge.errors import BadInput
+from quantize.rounding import WEIGHT_LIMIT
 
 F64 = NDArray[np.float64]
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
 
-WEIGHT_LIMIT = 127
 BIAS_LIMIT = 2**28  # of the 2^31 that a sum may reach; the rest is for the products
 INT16_LIMIT = 2**15 - 1
 INT32_LIMIT = 2**31 - 1

@@ -20,7 +20,6 @@ from quantize.mcu.fixed_point import (
     INT32_LIMIT,
     PATCH_BITS,
     PATCH_LIMIT,
-    WEIGHT_LIMIT,
     IntLinear,
     Scaled,
     finest_bits,
@@ -29,6 +28,7 @@ from quantize.mcu.fixed_point import (
     row_scales,
     scaled,
 )
+from quantize.rounding import WEIGHT_LIMIT
 from trainer.encoder import Block, Encoder, EncoderConfig, TanhNorm
 
 F64 = NDArray[np.float64]

@@ -18,10 +18,10 @@ from quantize.mcu.folder import write_sources
 from quantize.mcu.judge import judge, native_replay
 from quantize.mcu.plan import Plan, make_plan
 from quantize.mcu.report import McuReport, Shape, as_json, as_markdown
-from quantize.mcu.rounding import Rounding, gptq, input_moments, nearest
 from quantize.mcu.toolchain import call, host_program, tool
 from quantize.mcu.vectors import as_patches
 from quantize.progress import Steps
+from quantize.rounding import Rounding, gptq, input_moments, nearest
 from quantize.run import TrainedRun
 from quantize.streams import Streams, take_streams
 from trainer.encoder import Encoder, EncoderConfig

@@ -9,10 +9,13 @@ import torch
 
 from edge.engines import load_engine
 from quantize import export
-from quantize.export import ENGINE_NAMES, Artefact, TorchStep, calibration_feeds, encoder_shape, largest_difference
+from quantize.export import Artefact, TorchStep, encoder_shape, largest_difference
+from quantize.methods.activations import observe
+from quantize.methods.ranges import static_plan
 from trainer.encoder import StepForm, step_mask
 
 CONFIG = tiny_models.CONFIG
+ENGINE_NAMES: tuple[export.EngineName, ...] = ("litert", "onnx")
 
 
 def test_the_reference_is_the_step_form_and_agrees_with_the_window_form() -> None:
@@ -80,14 +83,14 @@ def test_litert_calibration_covers_the_extremes() -> None:
     fp32 = tiny_models.artefact("litert", "fp32")
     errors = {}
     for label, stream in (("without", quiet), ("with", loud)):
-        made = export.quantized(fp32, "static", list(calibration_feeds(encoder, [stream])))
-        errors[label] = largest_difference(made, encoder, loud)
+        plan = static_plan(observe(encoder, stream[None], every=1), "minmax")
+        errors[label] = largest_difference(export.quantized(fp32, encoder, plan, "static"), encoder, loud)
     assert errors["with"] < errors["without"] / 3
 
 
 @pytest.mark.parametrize("engine", ENGINE_NAMES)
 def test_models_hold_no_paths_of_this_machine(engine: export.EngineName) -> None:
-    for method in export.METHODS:
+    for method in ("fp32", "static", "dynamic"):
         model = tiny_models.artefact(engine, method).model
         assert not re.search(rb"site-packages|/tmp/|\.py\b", model)
 
@@ -101,20 +104,9 @@ def test_exchanged_rings_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     outputs = model.graph.output
     k, v = next(tensor for tensor in outputs if tensor.name == "k_next"), outputs[3]
     k.name, v.name = "v_next", "k_next"
-    monkeypatch.setitem(export.CONVERT, "onnx", lambda encoder: model.SerializeToString())
+    monkeypatch.setattr("quantize.onnx.to_onnx", lambda *_: model.SerializeToString())
     with pytest.raises(export.ConversionError, match="differs from PyTorch"):
         export.convert(tiny_models.encoder(), "onnx")
-
-
-def test_calibration_feeds_follow_the_state() -> None:
-    encoder, patches = tiny_models.encoder(), tiny_models.patches(7, 8)
-    feeds = list(calibration_feeds(encoder, [patches, patches]))
-    assert len(feeds) == 14
-    for hop, feed in enumerate(feeds[:7]):
-        assert np.array_equal(feed["mask"], step_mask(CONFIG.context, hop).numpy())
-        assert np.array_equal(feed["patch"][0], patches[hop])
-        assert feed["k"].any() == (hop > 0)  # copies: later hops did not write into earlier feeds
-    assert all(np.array_equal(feeds[i]["k"], feeds[i + 7]["k"]) for i in range(7))  # streams start afresh
 
 
 def test_artefact_names_say_method_and_engine() -> None:

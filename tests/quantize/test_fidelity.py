@@ -1,15 +1,14 @@
 """The figures of the fidelity report against plain recomputations, and the bootstrap against theory."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantize import report as report_files
-from quantize import task
-from quantize.fidelity import Estimate, Report, Row, bootstrap, compare, log_softmax, share
+from quantize.fidelity import af_probe
+from quantize.fidelity.agreement import compare, differ, log_softmax, share
+from quantize.fidelity.bootstrap import bootstrap
+from quantize.fidelity.figures import Estimate, Row
 from quantize.replay import Replay
 
 RNG = np.random.default_rng(3)
@@ -97,7 +96,7 @@ def test_auroc_equals_the_reference_implementation(seed: int) -> None:
     positive[:2] = True, False
     weights = rng.integers(0, 4, (3, 40)).astype(float)
     weights[:, :2] += 1
-    found = task.weighted_auroc(values, positive, weights)
+    found = af_probe.weighted_auroc(values, positive, weights)
     for w, value in zip(weights, found, strict=True):
         assert value == pytest.approx(roc_auc_score(positive, values, sample_weight=w))
 
@@ -108,8 +107,8 @@ def test_the_probe_never_sees_the_subject_it_judges() -> None:
     af = np.repeat(np.arange(12) % 2 == 0, 10)
     own = np.repeat(RNG.normal(0, 1, (12, 16)), 10, axis=0)
     embeddings = (own[:, None] + RNG.normal(0, 0.01, (120, 3, 16))).astype(np.float32)
-    decisions = task.probe(embeddings, {"same": embeddings}, af, subjects)
-    figures = task.judge(decisions, af, subjects, redraws=50)
+    decisions = af_probe.probe(embeddings, {"same": embeddings}, af, subjects)
+    figures = af_probe.judge(decisions, af, subjects, redraws=50)
     assert figures["fp32"][0].value < 0.8
     assert figures["same"][1] == Estimate(0.0, 0.0, 0.0, 120, 12)
 
@@ -120,27 +119,15 @@ def test_a_real_difference_is_found_by_the_probe() -> None:
     embeddings = RNG.normal(0, 1, (120, 3, 8)).astype(np.float32)
     embeddings[:, :, 0] += 3 * af[:, None]
     broken = RNG.normal(0, 1, embeddings.shape).astype(np.float32)
-    figures = task.judge(task.probe(embeddings, {"broken": broken}, af, subjects), af, subjects, redraws=50)
+    figures = af_probe.judge(af_probe.probe(embeddings, {"broken": broken}, af, subjects), af, subjects, redraws=50)
     assert figures["fp32"][0].value > 0.95
     assert figures["broken"][1].high < 0
 
 
-def make_report() -> Report:
-    rows = [row_of(noise)[0] for noise in (0.0, 0.5)]
-    return Report(
-        run="r", signal="ppg", judged_on="test patients", streams=STREAMS, hops=STREAMS * HOPS, patients=4,
-        calibrated_on="3 patients", machine="m", torch_ms_per_hop=0.5, task_name=task.NAME, task_fp32=None, rows=rows,
-    )  # fmt: skip
-
-
-def test_report_files_hold_the_figures() -> None:
-    report = make_report()
-    files = report_files.files(report)
-    assert sorted(files) == sorted(report_files.FILES)
-    decoded = json.loads(files["fidelity.json"])
-    assert decoded["rows"][1]["top1"]["value"] == report.rows[1].top1.value
-    text = files["fidelity.md"].decode()
-    assert report_files.percent(report.rows[1].top1) in text
-    assert task.NAME not in text  # no task, no table
-    assert files["fidelity.png"].startswith(b"\x89PNG")
-    assert report_files.as_png(report) == files["fidelity.png"]  # the same report is the same picture
+def test_pairs_differ_where_their_tokens_do() -> None:
+    reference, candidate = replays(1.0)
+    pair = differ(reference, candidate, PATIENTS, ("litert static", "onnx static"))
+    wanted = np.mean(reference.scores.argmax(-1) != candidate.scores.argmax(-1))
+    assert pair.differ.value == pytest.approx(wanted)
+    assert 0 < wanted < 1
+    assert differ(reference, reference, PATIENTS, ("a", "b")).differ.value == 0

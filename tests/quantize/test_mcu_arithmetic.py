@@ -20,7 +20,6 @@ from quantize.mcu.fixed_point import (
     CURVE_STEP,
     EXP2_STEP,
     INT32_LIMIT,
-    WEIGHT_LIMIT,
     exp2_table,
     fraction_bits,
     gelu_table,
@@ -29,8 +28,8 @@ from quantize.mcu.fixed_point import (
     scaled,
     tanh_table,
 )
-from quantize.mcu.rounding import gptq, input_moments, nearest
 from quantize.mcu.toolchain import deepest_stack
+from quantize.rounding import WEIGHT_LIMIT, gptq, input_moments, nearest
 from trainer.encoder import EncoderConfig
 
 CONFIG = EncoderConfig(hop=20, dim=16, layers=1, heads=2, mlp=2, context=4, codebook_size=24)

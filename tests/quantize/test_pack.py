@@ -13,6 +13,7 @@ import tiny_run
 
 from edge.bundle import (
     MANIFEST,
+    Bundle,
     LinearModel,
     LogisticModel,
     NoveltyModel,
@@ -22,8 +23,9 @@ from edge.bundle import (
 )
 from edge.engines import load_engine, open_engine
 from edge.npy import read_array
-from firmware_bridge.errors import BadInput
+from firmware_bridge.errors import BadInput, CheckFailed
 from quantize.export import TorchStep, encoder_shape
+from quantize.fidelity.figures import Report
 from quantize.pack import CARD, pack
 from quantize.progress import Steps
 from quantize.readout_fidelity import readout_fidelity
@@ -128,9 +130,9 @@ def change_manifest(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"schema": 99}, "schema 99, this version reads 1 to 2; make the bundle again"),
+        ({"schema": 99}, "schema 99, this version reads 1 to 3; update pulsecode"),
         ({"schema": None}, "schema None"),
-        ({"warmup_hops": "soon"}, "$.warmup_hops"),
+        ({"warmup_hops": "soon"}, "warmup_hops: expected `int`"),
         ({"unheard_of": 1}, "unheard_of"),
         ({"engines": {}}, "engines must name at least one engine"),
         ({"engines": {"litert": {"file": "other.tflite", "method": "x"}}}, "listed in files"),
@@ -259,3 +261,27 @@ def test_int8_moves_a_readout_by_little_and_fp32_not_at_all() -> None:
         moved = readout_fidelity(reference, engine, table, 6, judging, steps)
     assert same[name] == 0.0
     assert isinstance(moved[name], float) and 0 <= moved[name] < 2
+
+
+def test_a_bundle_that_fails_its_check_is_refused_or_marked(tmp_path: Path) -> None:
+    outcome = tiny_run.outcome()
+    failed = msgspec.structs.replace(outcome.report, faults=["litert dynamic: too little"])
+    seen: list[Bundle] = []
+
+    def judge(bundle: Bundle) -> Report:
+        seen.append(bundle)
+        return failed
+
+    out = tmp_path / "tiny"
+    with pytest.raises(CheckFailed, match=r"tiny: not written .* NOT SHIPPABLE: litert dynamic: too little"):
+        pack(outcome, out, judge=judge)
+    assert not out.exists()
+    assert (tmp_path / "tiny-not-shippable" / "fidelity.html").is_file()
+    with pytest.raises(CheckFailed, match="written all the same"):
+        pack(outcome, out, judge=judge, anyway=True)
+    bundle = load_bundle(out)
+    assert str(bundle.manifest.metrics["verdict"]).startswith("NOT SHIPPABLE")
+    for name in (CARD, "fidelity.md", "fidelity.html", "fidelity.json"):
+        assert "NOT SHIPPABLE" in bundle.read(name).decode(), name
+    # What is judged is what would be written.
+    assert all(seen[0].read(e.file) == bundle.read(e.file) for e in bundle.manifest.engines.values())

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import damaged_models
 import msgspec
 import numpy as np
 import pytest
@@ -12,9 +13,13 @@ import wfdb
 
 from edge.bundle import LinearModel, LogisticModel, RateModel, ReadoutModel, load_bundle
 from edge.engines import open_engine
-from edge.npy import read_array
+from edge.npy import npy_bytes, read_array
 from firmware_bridge.cli import main
-from quantize.pack import npy_bytes
+from quantize import workflow
+from quantize.export import Artefact, Method
+from quantize.fidelity import gate, judgements
+from quantize.plan import Plan
+from trainer.encoder import Encoder
 from trainer.heads.run_file import HeadsFile
 from trainer.stages import file_sha256
 
@@ -62,14 +67,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_becomes_a_bundle_that_the_device_loads(
-    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A random encoder judged on seconds of two people would fail the gate: that is the next test.
+    monkeypatch.setattr(gate, "LEAST_OVERALL", 0.5)
+    monkeypatch.setattr(judgements, "POINTS", 1.0)
     run = tiny_run.write_run(tmp_path / "runs" / "tiny" / "ppg")
     quality, rhythm = LogisticModel({"template": 2.0}, -1.0, "q"), LogisticModel({"nrmssd": 9.0}, -2.0, "r")
     write_heads(run.parent, quality, rhythm, file_sha256(run / "encoder.safetensors"))
     out = tmp_path / "bundle"
     arguments = [str(run), "--out", str(out), "--data", str(data), "--cache", str(tmp_path / "cache"), "--windows", "4"]
-    assert main(["quantize", *arguments, "--engines", "litert", "--method", "static"]) == 0
+    assert (
+        main(["quantize", *arguments, "--engines", "litert", "--methods", "static,dynamic", "--method", "static"]) == 0
+    )
     printed, narrated = capfd.readouterr()
     assert printed == ""
     assert "litert: static, as asked for" in narrated
@@ -95,7 +105,33 @@ def test_a_run_becomes_a_bundle_that_the_device_loads(
     assert {(row["engine"], row["method"]) for row in report["rows"]} == {
         ("litert", method) for method in ("fp32", "static", "dynamic")
     }
-    assert report["task_fp32"]["patients"] == 4
+    assert report["verdict"].startswith("Shippable") and manifest.metrics["verdict"] == report["verdict"]
+    assert report["watched"]["datasets"].keys() == {"bidmc", "mimic_perform_af"}
+    shipped = next(row for row in report["rows"] if row["ships"])
+    names = [head["name"] for head in shipped["heads"]]
+    assert any(name.startswith("AF probe") for name in names) and any("heart rate where" in name for name in names)
+    assert shipped["hour"]["hops"] > 200 and shipped["hour"]["others_changed"] == 0
+
+
+def test_what_int8_damages_is_not_written_and_the_command_fails(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate in the real command, on weights of three bits."""
+
+    def three_bits(fp32: Artefact, encoder: Encoder, plan: Plan, method: Method) -> Artefact:
+        return Artefact("onnx", method, damaged_models.rounded(fp32.model, 3))
+
+    monkeypatch.setattr(workflow, "quantized", three_bits)
+    run = tiny_run.write_run(tmp_path / "runs" / "tiny" / "ppg")
+    out = tmp_path / "bundle"
+    arguments = [str(run), "--out", str(out), "--data", str(data), "--cache", str(tmp_path / "cache"), "--windows", "4"]
+    arguments += ["--no-heads", "--engines", "onnx", "--methods", "dynamic"]
+    assert main(["quantize", *arguments]) == 1
+    last = capfd.readouterr().err.splitlines()[-1]
+    kept = tmp_path / "bundle-not-shippable"
+    assert last.startswith(f"pulsecode: bundle {out}: not written") and "NOT SHIPPABLE: onnx dynamic: only" in last
+    assert not out.exists()
+    assert (kept / "fidelity.md").read_text().startswith("**NOT SHIPPABLE: onnx dynamic: only")
 
 
 def test_heads_of_another_encoder_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,20 +12,23 @@ from hypothesis import strategies as st
 
 from firmware_bridge.cli import main
 from firmware_bridge.errors import BadInput
+from quantize.methods.tables import write_tables
+from quantize.plan import layers
 from quantize.replay import hop_times, replay
 from quantize.run import find_run, load_run
 from quantize.streams import take_streams
-from quantize.workflow import SLOWER_AT_MOST, Candidate, choose, gather, warm_up
+from quantize.window_form import write_windows
+from quantize.workflow import SLOWER_AT_MOST, Candidate, choose, gather, quantize_run, warm_up
 from trainer.splits import part_of
 from trainer.windows import WindowConfig
 
 
 def test_each_purpose_has_people_of_its_own() -> None:
-    material = gather(tiny_run.windows(), "ppg", 7, 100)
+    material = gather(tiny_run.windows(), "ppg", 7, 100, 125.0)
     assert material.task is not None
-    groups = [material.calibration, material.choosing, material.judging, material.task]
+    groups = [material.calibration, material.learning, material.choosing, material.judging, material.task]
     parts = [{part_of(*patient.split("/")) for patient in streams.patients.tolist()} for streams in groups]
-    assert parts == [{"train"}, {"validation"}, {"test"}, {"held_out"}]
+    assert parts == [{"train"}, {"train"}, {"validation"}, {"test"}, {"held_out"}]
 
 
 def test_streams_are_contiguous_and_the_context_comes_first() -> None:
@@ -100,12 +103,11 @@ def test_the_report_covers_every_engine_and_method_with_the_task() -> None:
     rows = {(row.engine, row.method): row for row in outcome.report.rows}
     assert set(rows) == {(e, m) for e in ("litert", "onnx") for m in ("fp32", "static", "dynamic")}
     for (_, method), row in rows.items():
-        assert row.task is not None
-        assert row.task_change is not None
+        assert [head.unit for head in row.heads] == ["AUROC"]
         if method == "fp32":
             assert row.top1.value == 1
             assert row.cosine_min > 1 - 1e-6
-            assert abs(row.task_change.value) < 0.01
+            assert abs(row.heads[0].change.value) < 0.01
         else:
             assert row.top1.value > 0.5
             assert row.bytes > 0
@@ -196,3 +198,31 @@ def test_a_bundle_that_could_never_alarm_is_not_made_by_accident(
     assert main(["quantize", run, "--out", str(tmp_path / "b")]) == 2
     err = capsys.readouterr().err
     assert "heads.json" in err and "pulsecode train heads" in err and len(err.splitlines()) == 1
+
+
+def test_what_ships_is_written_in_the_window_form(tmp_path: Path) -> None:
+    outcome = tiny_run.outcome()
+    lines = write_windows(tmp_path / "windows", outcome)
+    files = {path.name for path in (tmp_path / "windows").iterdir()}
+    assert files == {artefact.file.replace("encoder-", "encoder-window-") for artefact in outcome.artefacts.values()}
+    assert len(lines) == len(files)
+    assert all("the step form's token at" in line for line in lines)
+
+
+def test_the_tables_name_every_layer_and_those_kept_wide(tmp_path: Path) -> None:
+    bench = tiny_run.outcome().bench
+    write_tables(tmp_path / "tables", bench)
+    rows = json.loads((tmp_path / "tables" / "sensitivity.json").read_text())
+    names = set(layers(bench.encoder))
+    for sweep in rows.values():
+        assert {row["layer"] for row in sweep["rows"]} == names
+        assert set(sweep["kept"]) < names
+    text = (tmp_path / "tables" / "sensitivity.md").read_text()
+    assert text.count("**(kept wide)**") == sum(len(sweep["kept"]) for sweep in rows.values())
+    assert all(f"| {name} |" in (tmp_path / "tables" / "ranges.md").read_text() for name in names)
+    assert (tmp_path / "tables" / "sensitivity.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match=r"--tables .*file/there: cannot be written"):
+        write_tables(tmp_path / "file" / "there", bench)
+    with pytest.raises(BadInput, match="none of them can ship for onnx; add dynamic"):
+        quantize_run(tiny_run.run(), tiny_run.windows(), methods=("fp16",), engines=("onnx",), limit=4)
