@@ -36,8 +36,11 @@ def result(bundle: Bundle) -> Result:
 
 def test_every_contender_has_a_row_with_plausible_figures(result: Result) -> None:
     names = [row.name for row in result.rows]
-    assert names == ["litert", "onnx", "torch step", "torch window", "NeuroKit2"]
+    assert names == ["litert", "executorch", "onnx", "torch step", "torch window", "NeuroKit2"]
+    assert [row.name for row in result.rows if row.missing] == ["executorch"]  # the tiny bundle does without
     for row in result.rows:
+        if row.missing:
+            continue
         assert row.missing == ""
         assert row.latency is not None
         assert 0 < row.latency.p50 <= row.latency.max < 10_000
@@ -89,7 +92,8 @@ def test_what_is_not_installed_says_so(bundle: Bundle, monkeypatch: pytest.Monke
         monkeypatch.setitem(sys.modules, name, None)
     found = measure(bundle, seconds=0, rounds=1, starts=0)
     missing = {row.name: row.missing for row in found.rows if row.latency is None}
-    assert missing == dict.fromkeys(("onnx", "torch step", "torch window", "NeuroKit2"), "not installed")
+    gone = dict.fromkeys(("onnx", "torch step", "torch window", "NeuroKit2"), "not installed")
+    assert missing == {"executorch": "not in this bundle", **gone}
     assert found.live is None
     assert "| **NeuroKit2**: ppg_process on 10 s | not installed |" in present.as_markdown(found)
     assert "no figure (not asked for)" in present.live_line(found)

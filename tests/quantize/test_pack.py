@@ -13,6 +13,7 @@ import tiny_run
 
 from edge.bundle import (
     MANIFEST,
+    SCHEMA,
     Bundle,
     LinearModel,
     LogisticModel,
@@ -240,7 +241,7 @@ def test_the_heads_that_read_the_embedding_come_along(tmp_path: Path) -> None:
     rate = RateModel(LinearModel({"spread": 1.0}, 0.0), LinearModel({}, 2.0), 1.5, 0.9, 10.0, "other made up people")
     bundle = pack(tiny_run.outcome(), tmp_path / "with", rate=(readout, table, rate))
     manifest = load_bundle(tmp_path / "with").manifest
-    assert (manifest.schema, manifest.readout, manifest.rate) == (2, readout, rate)
+    assert (manifest.schema, manifest.readout, manifest.rate) == (SCHEMA, readout, rate)
     assert np.array_equal(read_array(bundle, "readouts.npy"), table)
     card = bundle.read(CARD).decode()
     assert "Heart rate's uncertainty: calibrated on other made up people" in card
