@@ -50,7 +50,7 @@ bundle: dev
 	@$(BIN)/pulsecode train default --out runs/default
 	@$(BIN)/pulsecode evaluate student --run runs/default/ecg
 	@$(BIN)/pulsecode evaluate student --run runs/default/ppg
-	@$(BIN)/pulsecode quantize runs/default/ppg --out edge/bundles/ppg-default
+	@$(BIN)/pulsecode quantize runs/default/ppg --out edge/bundles/ppg-default --tables benchmarks/results/quantization
 
 ROWS := runs/ablation
 UNALIGNED := $(ROWS)/synchrony-ecg-and-ppg-paired-as-recorded-s0
@@ -59,6 +59,8 @@ JITTERED := $(ROWS)/synchrony-lag-jitter-0-1-s-in-the-place-of-alignment-s0
 # Judges the encoder beside its baselines, and runs the ablation and the published code's faults: hours; stops and resumes.
 encoder: dev
 	@$(BIN)/pulsecode evaluate all --run runs/default/ppg --out benchmarks/results/encoder
+	@$(BIN)/pulsecode evaluate bidmc --run runs/default/ppg --slow --seeds 1 --out benchmarks/results/networks
+	@$(BIN)/pulsecode evaluate af --run runs/default/ppg --slow --seeds 1 --out benchmarks/results/networks
 	@$(BIN)/pulsecode evaluate respiration --run runs/default/respiration --out benchmarks/results/encoder
 	@mkdir -p benchmarks/results/heads && cp runs/default/heads/plots/*.png benchmarks/results/heads/
 	@cp runs/default/respiration/respiration_reliability.png benchmarks/results/heads/respiration.png
@@ -67,6 +69,7 @@ encoder: dev
 	@$(BIN)/pulsecode evaluate bidmc --run runs/audit/ppg --out benchmarks/results/audit
 	@$(BIN)/pulsecode bench ablation --out benchmarks/results
 	@$(BIN)/pulsecode bench published --out benchmarks/results
+	@$(BIN)/pulsecode bench forms --out benchmarks/results
 	@$(BIN)/pulsecode evaluate noise --out benchmarks/results/encoder \
 	  --run ships=runs/default/ppg --tokenizer runs/default/tokenizer \
 	  --run 'short, with noise=$(ROWS)/base-base-s0/student' --tokenizer $(ROWS)/base-s0/tokenizer \

@@ -51,7 +51,7 @@ def test_the_engines_here_say_what_they_said_here(tmp_path: Path, made: tuple[Ma
     assert installed(found) == ["litert", "onnx"]
     litert, onnx = (ask(found, name) for name in installed(found))
     assert litert.passed and (litert.same, litert.clear_same) == (litert.hops, litert.clear)
-    assert litert.clear > 20 and litert.fp32 < litert.hops  # two engines do not round alike
+    assert litert.clear > 20 and litert.fp32 >= 0.97 * litert.hops
     assert onnx.fp32 == onnx.same == onnx.hops >= 250
     assert len(np.unique(read_array(found, ANSWERS)[0])) > 50
 
