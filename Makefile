@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # PyTorch's own index has builds without CUDA; where it cannot be reached, pip's usual places must do.
 TORCH_CPU := $(PYTHON) -c 'import urllib.request as u; i = "https://download.pytorch.org/whl/cpu"; u.urlopen(i, timeout=5); print("--extra-index-url", i)' 2>/dev/null
 
-.PHONY: demo test check device dev bundle encoder figures mcu schema clean
+.PHONY: demo test check device dev bundle encoder figures methods mcu schema clean
 
 demo: device
 	@echo "==> a minute with a virtual pulse sensor (Ctrl-C stops it)"
@@ -84,6 +84,11 @@ figures: dev
 	@$(BIN)/pulsecode bench latency --run runs/default/ppg --out benchmarks/results
 	@$(BIN)/pulsecode bench alarms --out benchmarks/results
 	@$(BIN)/pulsecode monitor 'sim:story?seed=1' --duration 56.5 --fast --picture benchmarks/results/monitor.svg
+
+# Every quantization method beside the others, on fewer stretches than the bundle's own report.
+methods: dev
+	@$(BIN)/pulsecode quantize runs/default/ppg --out build/methods --methods all --windows 80 --hour 120 --anyway || true
+	@for kind in md json png; do cp build/methods/fidelity.$$kind benchmarks/results/quantization/methods.$$kind; done
 
 # The manifest's JSON Schema, after its structs have changed.
 schema: dev

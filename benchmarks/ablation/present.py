@@ -17,7 +17,8 @@ def markdown(found: Sequence[Line], budget: Budget, title: str, notes: Sequence[
     seeds = sorted({seed for line in found for seed in line.seeds})
     out = [
         f"# {title}", "",
-        f"Every row: {budget}; seeds {', '.join(map(str, seeds))} (mean, and least–most over them). One thing differs "
+        f"Every row: {budget}; seeds {', '.join(map(str, seeds))} (mean, and least–most over them; a "
+        "row without brackets has one). One thing differs "
         "from the base in each row. Judged on the *validation* people, who chose nothing but these rows; AF on the "
         "half of MIMIC PERform AF's subjects that is there for choosing.", "",
         "- **R²**: variance of each signal that the tokens alone rebuild. **perplexity**: of the tokens on held-out "

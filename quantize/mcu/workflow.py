@@ -57,6 +57,7 @@ def rounded(encoder: Encoder, calibration: Streams | None) -> Plan:
 
 def make(run: TrainedRun, windows: Windows, options: Options, steps: Steps) -> list[str]:
     """Write ``options.out`` (and the report); what of the proof failed, in words. Raises :class:`BadInput`."""
+    options = replace(options, out=options.out.absolute())  # compilers run in that folder
     engines = _engines(options)  # first, since a bundle that cannot be opened ends it
     warm = run.encoder.config.context + run.windows.settle_hops  # the context fills, the front end settles
     judging = take_streams(windows, run.signal, "test", warm=warm, limit=options.windows)

@@ -80,12 +80,12 @@ _ALL = (
     Method("static-entropy", "int8, fixed ranges that lose the least information", _static("entropy")),
     Method("static-smooth", "int8, fixed ranges after scale migration (SmoothQuant)", lambda bench, _: bench.smooth()),
     Method("mixed", "dynamic int8, the most sensitive layers wide", _mixed),
-    Method("gptq", "dynamic int8, a row's weights rounded with each other's help (GPTQ)", _gptq),
-    Method("gptq-mixed", "the same, the most sensitive layers wide", _gptq_mixed),
+    Method("gptq", "dynamic int8, weights rounded with each other's help (GPTQ)", _gptq),
+    Method("gptq-mixed", "dynamic int8, weights by GPTQ, the most sensitive layers wide", _gptq_mixed),
     Method("mixed-static", "int8 on fixed ranges, the most sensitive layers wide", _mixed_static),
     Method("qat", "int8, weights and fixed ranges fine-tuned with the rounding in the loop", _qat, tunes=True),
     Method("int4", "int4 weights by blocks of 32 inputs, int8 activations found at every hop", _uniform("dynamic4")),
-    Method("qat-int4", "the same, fine-tuned with the rounding in the loop", _qat_int4, tunes=True),
+    Method("qat-int4", "int4 weights, fine-tuned with the rounding in the loop", _qat_int4, tunes=True),
 )
 METHODS: dict[str, Method] = {method.slug: method for method in _ALL}
 QUICK = ("static-percentile", "dynamic", "mixed", "gptq", "gptq-mixed")

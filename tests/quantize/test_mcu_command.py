@@ -26,9 +26,11 @@ def test_a_run_becomes_sources_that_check_themselves_and_a_report(
     monkeypatch.setattr(workflow, "OTHER_SHAPES", ())
     monkeypatch.setattr(boards, "CORES", CORES[1:])
     monkeypatch.setattr(boards, "BUILDS", {"-O2, DSP": BUILDS["-O2, DSP"]})
+    monkeypatch.chdir(tmp_path)
     folder, report = tmp_path / "c", tmp_path / "mcu.md"
+    run, windows = tiny_run.run(), tiny_run.windows()
     with Steps() as steps:
-        assert make(tiny_run.run(), tiny_run.windows(), Options(folder, "gptq", 6, True, report, None), steps) == []
+        assert make(run, windows, Options(Path("c"), "gptq", 6, True, report, None), steps) == []
     checked = subprocess.run(["make", "-s", "check"], cwd=folder, check=False, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     results = (folder / "results.bin").read_bytes()
