@@ -16,6 +16,7 @@ from firmware_bridge.cli import main
 
 SHIPPED = load_bundle()
 CONTENTS = {name: SHIPPED.read(name) for name in SHIPPED.manifest.files}
+ONNX = SHIPPED.manifest.engines["onnx"].file
 
 
 def make(path: Path, contents: dict[str, bytes] | None = None, **changes: Any) -> Path:
@@ -47,7 +48,7 @@ def test_every_kind_of_change_is_named(old: Path, tmp_path: Path) -> None:
     assert m.rhythm is not None and m.novelty is not None
     other = bytearray(CONTENTS["readouts.npy"])
     other[-1] ^= 1
-    contents = {**CONTENTS, "readouts.npy": bytes(other), "NOTES.md": b"new", "encoder-dynamic.onnx": b"shorter"}
+    contents = {**CONTENTS, "readouts.npy": bytes(other), "NOTES.md": b"new", ONNX: b"shorter"}
     del contents["fidelity.png"]
     quantiles = [*m.novelty.quantiles[:-1], m.novelty.quantiles[-1] + 1]
     new = make(
@@ -76,7 +77,7 @@ def test_every_kind_of_change_is_named(old: Path, tmp_path: Path) -> None:
         "NOTES.md added: 3 bytes",
         "fidelity.png removed: ",
         "readouts.npy: other content",
-        f"encoder-dynamic.onnx: other content, {len(CONTENTS['encoder-dynamic.onnx'])} → 7 bytes (-100.0 %)",
+        f"{ONNX}: other content, {len(CONTENTS[ONNX])} → 7 bytes (-100.0 %)",
     ):
         assert line in said, line
     assert "frontend" not in said and "licence" not in said
