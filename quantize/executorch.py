@@ -172,13 +172,21 @@ class Lowered:
 def lower(encoder: Encoder, plan: Plan | None = None) -> Lowered:
     """The step form of ``encoder``, inputs and outputs in the contract's order and in the caller's memory, with each
     layer as ``plan`` says (None: fp32). Raises :class:`ValueError` for a precision that XNNPACK does not have."""
+    return _lowered(_Step(_quantized(encoder, plan or {})), _example(encoder))
+
+
+def lower_window(encoder: Encoder, patches: int, plan: Plan | None = None) -> Lowered:
+    """The same for the window form: (1, ``patches``, hop) → scores (1, patches, K), embeddings (1, patches, dim)."""
+    return _lowered(_quantized(encoder, plan or {}), (torch.zeros(1, patches, encoder.config.hop),))
+
+
+def _lowered(form: nn.Module, example: tuple[Tensor, ...]) -> Lowered:
     with quiet_libraries():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
         from executorch.exir.passes import MemoryPlanningPass
 
-        form = _Step(_quantized(encoder, plan or {})).eval()
-        exported = torch.export.export(form, _example(encoder))
+        exported = torch.export.export(form.eval(), example)
         edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
         delegation = _delegation(edge.exported_program().graph_module)
         planning = MemoryPlanningPass(alloc_graph_input=False, alloc_graph_output=False)

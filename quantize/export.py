@@ -31,6 +31,7 @@ SUFFIX = {"litert": "tflite", "onnx": "onnx", "executorch": "pte"}
 # One ONNX graph is in single-assignment form: the new rings need names of their own.
 ONNX_OUTPUTS = ("scores", "embedding", "k_next", "v_next")
 WINDOW_OUTPUTS = ("scores", "embedding")
+WINDOW_CONTEXTS = 2  # a window's patches, in lengths of the context
 
 # Conversion is right to float rounding or wrong altogether; measured differences are below 1e-5.
 PARITY_TOLERANCE = 1e-3
@@ -169,6 +170,11 @@ def convert(encoder: Encoder, engine: EngineName) -> Artefact:
     return artefact
 
 
+def window_patches(encoder: Encoder) -> int:
+    """How many patches the window form takes at once."""
+    return WINDOW_CONTEXTS * encoder.config.context
+
+
 def check(artefact: Artefact, difference: float) -> None:
     """Raise :class:`ConversionError` where an fp32 artefact differs from PyTorch by more than float rounding."""
     if not difference < PARITY_TOLERANCE:
@@ -190,8 +196,9 @@ def quantized(fp32: Artefact, encoder: Encoder, plan: Plan, method: Method) -> A
         from quantize.onnx import quantize_onnx
 
         model = quantize_onnx(fp32.model, encoder, plan)
-    else:
-        from quantize.executorch import to_executorch
+    else:  # ExecuTorch has no file to start from: it lowers PyTorch's graph
+        from quantize.executorch import lower, lower_window
 
-        model = to_executorch(encoder, plan)  # ExecuTorch has no file to start from: it lowers PyTorch's graph
+        window = fp32.form == "window"
+        model = (lower_window(encoder, window_patches(encoder), plan) if window else lower(encoder, plan)).model
     return Artefact(fp32.engine, method, model, fp32.form)

@@ -23,15 +23,15 @@ from quantize.export import (
     encoder_shape,
     one_thread,
     quantized,
+    window_patches,
 )
+from quantize.quiet import quiet_libraries
 from trainer.encoder import Encoder
 
 if TYPE_CHECKING:
     from quantize.workflow import Outcome
 
 F32 = NDArray[np.float32]
-ENGINES: tuple[EngineName, ...] = ("litert", "onnx")
-CONTEXTS = 2  # a window's patches, in lengths of the context
 
 
 class NamedWindow(nn.Module):
@@ -46,7 +46,8 @@ class NamedWindow(nn.Module):
 
 
 def window_runner(artefact: Artefact) -> Callable[[F32], tuple[F32, F32]]:
-    """``patches`` (patches, hop) → scores (patches, K), embeddings (patches, dim), by a window artefact; one thread."""
+    """``patches`` (patches, hop) → scores (patches, K), embeddings (patches, dim), by a window artefact; one
+    thread, but for ExecuTorch, whose own Python runtime takes what it likes."""
     if artefact.engine == "litert":
         from ai_edge_litert.interpreter import Interpreter
 
@@ -59,6 +60,18 @@ def window_runner(artefact: Artefact) -> Callable[[F32], tuple[F32, F32]]:
             return found["scores"][0], found["embedding"][0]
 
         return litert
+    if artefact.engine == "executorch":
+        with quiet_libraries():  # it tells what it could not read of the processor
+            from executorch.runtime import Runtime
+
+            program = Runtime.get().load_program(artefact.model)
+            kept = program, program.load_method("forward")  # the method reads the program's memory
+
+        def executorch(patches: F32) -> tuple[F32, F32]:
+            found = kept[1].execute([torch.from_numpy(patches[None])])
+            return found[0][0].numpy().copy(), found[1][0].numpy().copy()
+
+        return executorch
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -73,11 +86,11 @@ def window_runner(artefact: Artefact) -> Callable[[F32], tuple[F32, F32]]:
     return onnx
 
 
-def convert_window(encoder: Encoder, engine: EngineName, patches: int | None = None) -> Artefact:
-    """fp32 window artefact over so many ``patches`` (default: two contexts), checked against the step form in PyTorch:
-    the same scores and embedding at every hop. Raises :class:`quantize.export.ConversionError`."""
+def convert_window(encoder: Encoder, engine: EngineName) -> Artefact:
+    """fp32 window artefact over :func:`quantize.export.window_patches`, checked against the step form in PyTorch: the
+    same scores and embedding at every hop. Raises :class:`quantize.export.ConversionError`."""
     config = encoder.config
-    length = patches or CONTEXTS * config.context
+    length = window_patches(encoder)
     example = {"patches": torch.zeros(1, length, config.hop)}
     if engine == "litert":
         from quantize.litert import to_litert
@@ -88,7 +101,9 @@ def convert_window(encoder: Encoder, engine: EngineName, patches: int | None = N
 
         model = to_onnx(encoder, example, WINDOW_OUTPUTS)
     else:
-        raise ValueError(f"{engine}: has no window form; known: {', '.join(ENGINES)}")
+        from quantize.executorch import lower_window
+
+        model = lower_window(encoder, length).model
     artefact = Artefact(engine, "fp32", model, "window")
     noise = np.random.default_rng(0).standard_normal((length, config.hop)).astype(np.float32)
     with one_thread():
@@ -109,7 +124,7 @@ def same_tokens(step: Artefact, window: Artefact, encoder: Encoder, stretches: F
     is full. 1 in fp32; in int8 their ranges may differ (a window's dynamic ones span all its patches)."""
     config = encoder.config
     engine = load_engine(step.engine, step.model, encoder_shape(config), config.hop, label=step.file)
-    run, same, length = window_runner(window), [], CONTEXTS * config.context
+    run, same, length = window_runner(window), [], window_patches(encoder)
     for patches in stretches:
         state = engine.start()
         stepped = np.stack([engine.step(state, patch).scores for patch in patches[:length]])
@@ -119,16 +134,14 @@ def same_tokens(step: Artefact, window: Artefact, encoder: Encoder, stretches: F
 
 
 def write_windows(folder: Path, outcome: "Outcome") -> list[str]:
-    """The window form of every artefact that ships, where its engine has one, into ``folder``; a line about each.
+    """The window form of every artefact that ships into ``folder``; a line about each.
 
     Raises :class:`BadInput` where it cannot be written.
     """
     lines = []
-    length = CONTEXTS * outcome.run.encoder.config.context
+    length = window_patches(outcome.run.encoder)
     stretches = outcome.material.judging.patches
     for engine, step in outcome.artefacts.items():
-        if engine not in ENGINES:
-            continue
         recipe = outcome.recipes[engine]
         window = quantized(convert_window(recipe.encoder, engine), recipe.encoder, recipe.plan, step.method)
         try:
